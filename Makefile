@@ -1,0 +1,58 @@
+# Everything a user runs; each target installs what it needs first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
+STORAGE ?= $(shell $(BIN)/python -c "from study.results.store import default_storage; print(default_storage())" 2>/dev/null)
+SOURCES := study search_spaces analysis tests benchmarks cluster
+
+.PHONY: batch_limit smoke mlflow submit test test-slow test-gpu test-all check format lock bench clean
+
+batch_limit smoke: $(VENV)/.installed  ## Run a study to its answer; again, it prints the answer.
+	$(BIN)/python -m study.sweep $@ $(ARGS)
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) -e .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) -e '.[dev]'
+	touch $@ $(VENV)/.installed
+
+mlflow: $(VENV)/.installed  ## Open MLflow on the runs of the default storage (or STORAGE=...).
+	@echo "open http://127.0.0.1:5000"
+	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow server --backend-store-uri sqlite:///$(STORAGE)/mlflow.db --host 127.0.0.1 --port 5000
+
+submit: $(VENV)/.installed  ## Submit a study to the cluster at RAY_API_SERVER_ADDRESS, with commit and dirty flag.
+	$(BIN)/ray job submit --working-dir . \
+	  --runtime-env-json '{"env_vars": {"STUDY_COMMIT": "'$$(git rev-parse HEAD)'", "STUDY_DIRTY": "'$$(test -z "$$(git status --porcelain)"; echo $$?)'"}}' \
+	  -- python -m study.sweep $(or $(STUDY),batch_limit) $(ARGS)
+
+test: $(VENV)/.installed-dev  ## The default tests: CPU, offline.
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed-dev  ## Longer tests: job submission, nested training, full coverage.
+	$(BIN)/python -m pytest -m slow
+
+test-gpu: $(VENV)/.installed-dev  ## Tests that need a GPU.
+	$(BIN)/python -m pytest -m gpu
+
+test-all: test test-slow
+
+check: $(VENV)/.installed-dev  ## Lint, format, types.
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+lock:  ## Renew requirements.lock with uv.
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-annotate --no-header \
+	  --no-emit-index-url --no-emit-find-links -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info
