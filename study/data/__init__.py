@@ -1,0 +1,1 @@
+"""Data sets in memory, seeded label subsets, random streams and batched views."""

@@ -1,0 +1,251 @@
+"""Data sets as tensors in memory, with a digest of their bytes.
+
+Images are uint8 (M, C, H, W); ``clusters`` are float32 sources (M, d). Splits are fixed: validation is a
+seeded part of the training data, test is the data set's own.
+"""
+
+import gzip
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from study.config import VECTOR_DATASETS, ClustersConfig, ConfigError, DataConfig
+from study.data.streams import stream
+
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+NUM_VALIDATION = {"fashion_mnist": 5_000, "digits": 250, "cifar10": 5_000, "cifar100": 5_000, "clusters": 5_000}
+_SPLIT_SEED = 0
+_IDX_FILES = {
+    ("train", "images"): "train-images-idx3-ubyte",
+    ("train", "labels"): "train-labels-idx1-ubyte",
+    ("test", "images"): "t10k-images-idx3-ubyte",
+    ("test", "labels"): "t10k-labels-idx1-ubyte",
+}
+
+
+class DataUnavailable(ConfigError):
+    """The data set is neither on disk nor to be had: the message names every way to get it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Inputs (uint8 (M, C, H, W) or float32 (M, d)) and int64 labels (M,)."""
+
+    inputs: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "Split":
+        return Split(inputs=self.inputs.to(device), labels=self.labels.to(device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """One data set, complete in memory. ``mean`` and ``std`` are of the training pixels in [0, 1]."""
+
+    name: str
+    num_classes: int
+    train: Split
+    validation: Split
+    test: Split
+    mean: float
+    std: float
+    digest: str
+
+    @property
+    def is_images(self) -> bool:
+        return self.train.inputs.dim() == 4
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return tuple(self.train.inputs.shape[1:])
+
+    def split(self, name: Literal["validation", "test"]) -> Split:
+        return self.validation if name == "validation" else self.test
+
+    def to(self, device: torch.device) -> "Dataset":
+        """The same data set on ``device``, moved once per process."""
+        moved = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
+        return replace(self, **moved)
+
+
+def load_dataset(config: DataConfig, data_root: str | None = None) -> Dataset:
+    """Load a data set; ``data_root`` (or ``$STUDY_DATA``) is searched first.
+
+    Raises :class:`DataUnavailable` with the ways to get it where it cannot be found or downloaded.
+    """
+    if config.name == "clusters":
+        return _clusters(config.clusters)
+    root = data_root or os.environ.get("STUDY_DATA")
+    directory = Path(root).expanduser() if root else None
+    if config.name == "digits":
+        arrays = _digits()
+    elif config.name == "fashion_mnist":
+        arrays = _fashion_mnist(directory)
+    else:
+        arrays = _cifar(config.name, directory)
+    return _from_arrays(config.name, *arrays)
+
+
+def _from_arrays(
+    name: str, train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray
+) -> Dataset:
+    sha = hashlib.sha256()
+    for array in (train_x, train_y, test_x, test_y):
+        sha.update(str(array.shape).encode())
+        sha.update(np.ascontiguousarray(array))
+    order = torch.randperm(len(train_y), generator=stream(_SPLIT_SEED, "validation-split"))
+    num_validation = NUM_VALIDATION[name] if len(train_y) > 2 * NUM_VALIDATION[name] else len(train_y) // 5
+    inputs, labels = torch.from_numpy(train_x), torch.from_numpy(train_y).long()
+    held_out, kept = order[:num_validation], order[num_validation:].sort().values
+    train = Split(inputs=inputs[kept], labels=labels[kept])
+    return Dataset(
+        name=name,
+        num_classes=int(train_y.max()) + 1,
+        train=train,
+        validation=Split(inputs=inputs[held_out], labels=labels[held_out]),
+        test=Split(inputs=torch.from_numpy(test_x), labels=torch.from_numpy(test_y).long()),
+        mean=float(train.inputs.numpy().mean() / 255),
+        std=float(train.inputs.numpy().std() / 255),
+        digest=sha.hexdigest()[:16],
+    )
+
+
+def _data_cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "limit-study" / "data"
+
+
+def _idx_directory(directory: Path) -> Path | None:
+    for candidate in (directory, directory / "fashion-mnist", directory / "FashionMNIST" / "raw"):
+        if all(_idx_path(candidate, stem) for stem in _IDX_FILES.values()):
+            return candidate
+    return None
+
+
+def _idx_path(directory: Path, stem: str) -> Path | None:
+    for path in (directory / stem, directory / f"{stem}.gz"):
+        if path.is_file():
+            return path
+    return None
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as file:
+        raw = file.read()
+    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
+        raise ConfigError(f"{path} is not an IDX file of unsigned bytes: delete it and fetch the data set again")
+    num_dims = raw[3]
+    header = 4 + 4 * num_dims
+    shape = tuple(int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(num_dims))
+    if len(raw) - header != int(np.prod(shape)):
+        raise ConfigError(f"{path} is cut short: delete it and fetch the data set again")
+    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape).copy()
+
+
+def _fashion_mnist(root: Path | None) -> tuple[np.ndarray, ...]:
+    places = [place for place in (root, DEBIAN_FASHION_MNIST, _data_cache()) if place is not None]
+    found = next((hit for place in places if (hit := _idx_directory(place))), None)
+    if found is None:
+        from torchvision.datasets import FashionMNIST
+
+        target = root or _data_cache()
+        try:
+            FashionMNIST(str(target), train=True, download=True)
+        except (RuntimeError, OSError) as error:
+            raise DataUnavailable(
+                "Fashion-MNIST was not found and could not be downloaded "
+                f"({_first_line(error)}): install Debian's package dataset-fashion-mnist, or put its four IDX files into "
+                "a folder and pass --data-root (or set STUDY_DATA), or try --dataset digits, which needs no download"
+            ) from error
+        found = target / "FashionMNIST" / "raw"
+    files = {}
+    for key, stem in _IDX_FILES.items():
+        path = _idx_path(found, stem)
+        assert path is not None
+        files[key] = _read_idx(path)
+    return (
+        files["train", "images"][:, None],
+        files["train", "labels"],
+        files["test", "images"][:, None],
+        files["test", "labels"],
+    )
+
+
+def _digits() -> tuple[np.ndarray, ...]:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
+    labels = bunch.target.astype(np.uint8)
+    order = torch.randperm(len(labels), generator=stream(_SPLIT_SEED, "test-split")).numpy()
+    test, train = order[:300], np.sort(order[300:])
+    return images[train], labels[train], images[test], labels[test]
+
+
+def _cifar(name: str, root: Path | None) -> tuple[np.ndarray, ...]:
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    cifar = CIFAR10 if name == "cifar10" else CIFAR100
+    target = root or _data_cache()
+    try:
+        parts = [cifar(str(target), train=is_train, download=True) for is_train in (True, False)]
+    except (RuntimeError, OSError) as error:
+        raise DataUnavailable(
+            f"{name} was not found under {target} and could not be downloaded ({_first_line(error)}): unpack its Python "
+            "version into a folder and pass --data-root (or set STUDY_DATA), or try --dataset digits, which needs no "
+            "download"
+        ) from error
+    arrays: list[np.ndarray] = []
+    for part in parts:
+        arrays += [np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, np.uint8)]
+    return tuple(arrays)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".:") or type(error).__name__
+
+
+def cluster_centres(config: ClustersConfig) -> torch.Tensor:
+    """Unit centres (K, d), float64, all pairwise cosines equal to ``config.cosine``, in the first K axes."""
+    k = config.num_classes
+    gram = (1 - config.cosine) * np.eye(k) + config.cosine * np.ones((k, k))
+    values, vectors = np.linalg.eigh(gram)
+    centres = np.zeros((k, config.dim))
+    centres[:, :k] = vectors * np.sqrt(np.clip(values, 0, None))
+    return torch.from_numpy(centres)
+
+
+def _clusters(config: ClustersConfig) -> Dataset:
+    centres_Kd = cluster_centres(config)
+    splits = {}
+    sizes = {"train": config.num_sources, "validation": 5_000, "test": 5_000}
+    for name, size in sizes.items():
+        labels = torch.arange(size) % config.num_classes
+        noise = torch.randn(size, config.dim, generator=stream(_SPLIT_SEED, f"clusters-{name}"), dtype=torch.float64)
+        sources = centres_Kd[labels] + config.spread * noise / config.dim**0.5
+        splits[name] = Split(inputs=sources.float(), labels=labels)
+    sha = hashlib.sha256(repr(config).encode())
+    for split in splits.values():
+        sha.update(split.inputs[:64].numpy())
+    return Dataset(
+        name="clusters",
+        num_classes=config.num_classes,
+        mean=0.0,
+        std=1.0,
+        digest=sha.hexdigest()[:16],
+        **splits,
+    )
+
+
+def is_vector(name: str) -> bool:
+    """Whether a data set holds vectors rather than images."""
+    return name in VECTOR_DATASETS

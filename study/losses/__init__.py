@@ -1,0 +1,1 @@
+"""Losses as pure functions of these rows against all rows."""

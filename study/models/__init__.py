@@ -1,0 +1,1 @@
+"""Encoders and the fusion head; parameters carry a leading replicate dimension."""
