@@ -1,0 +1,51 @@
+"""Supervised cross-entropy on a seeded, stratified fraction of the labels."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from study.config import ReplicateConfig
+from study.data.datasets import Dataset
+from study.evaluation import effective_rank, mean_cosine
+from study.models.packed import Gather, PackedLinear
+from study.trainers.base import EmbeddingModel, embed_in_chunks
+from study.trainers.batch import EvaluationSet, TrainBatch
+
+
+class Classifier(EmbeddingModel):
+    """Encoder and one linear layer of a pack; returns logits (R, N, K)."""
+
+    def __init__(self, config: ReplicateConfig, dataset: Dataset, generators: Sequence[torch.Generator]) -> None:
+        super().__init__(config, dataset, generators)
+        self.classify = PackedLinear(self.embedding_dim, dataset.num_classes, generators, bias=True)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.classify(F.relu(self.embed(inputs)))
+
+
+class SupervisedTrainer:
+    """Cross-entropy of views of the labelled images; judged by accuracy on the evaluation batches."""
+
+    def build(self, config: ReplicateConfig, dataset: Dataset, generators: Sequence[torch.Generator]) -> Classifier:
+        return Classifier(config, dataset, generators)
+
+    def loss(
+        self, model: nn.Module, batch: TrainBatch, config: ReplicateConfig, gather: Gather
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        logits_RBK = model(batch.inputs)
+        losses_RB = F.cross_entropy(logits_RBK.movedim(-1, 1), batch.labels_RB, reduction="none")
+        return losses_RB.sum(-1) / batch.all_labels_RN.shape[-1], {}
+
+    def evaluate(
+        self, model: Classifier, evaluation: EvaluationSet, config: ReplicateConfig
+    ) -> dict[str, torch.Tensor]:
+        metrics = {}
+        for suffix, inputs in (("", evaluation.viewed), ("_clean", evaluation.clean)):
+            z = embed_in_chunks(model, inputs.flatten(1, 2))
+            predicted = model.classify(F.relu(z)).argmax(-1).unflatten(1, inputs.shape[1:3])
+            metrics[f"accuracy{suffix}"] = (predicted == evaluation.labels_N).float().mean((-2, -1))
+            if not suffix:
+                metrics |= {"effective_rank": effective_rank(z), "mean_cosine": mean_cosine(z)}
+        return metrics

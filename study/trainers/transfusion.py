@@ -1,0 +1,73 @@
+"""TransFusion: an encoder and a fusion head trained by JSD between the batch's affinity and its target."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from study.affinity import affinity, partners
+from study.config import ReplicateConfig
+from study.data.datasets import Dataset
+from study.evaluation import affinity_success, effective_rank, mean_cosine, pair_auc
+from study.losses.affinity_jsd import affinity_jsd, has_some_partner
+from study.models.fusion import TransFusion
+from study.models.packed import Gather, identity_gather
+from study.trainers.base import EmbeddingModel, embed_in_chunks
+from study.trainers.batch import EvaluationSet, TrainBatch
+
+
+class TransFusionModel(EmbeddingModel):
+    """Encoder and fusion head of a pack; returns (q_rows, k_all)."""
+
+    def __init__(self, config: ReplicateConfig, dataset: Dataset, generators: Sequence[torch.Generator]) -> None:
+        super().__init__(config, dataset, generators)
+        self.head = TransFusion(
+            self.embedding_dim,
+            generators,
+            num_blocks=config.model.num_blocks,
+            residual=config.model.residual,
+            layer_norm=config.model.layer_norm,
+            identity_init=config.model.init == "identity",
+        )
+
+    def forward(
+        self, inputs: torch.Tensor, gather: Gather = identity_gather, row_offset: int = 0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.head(self.embed(inputs), gather, row_offset)
+
+
+class TransFusionTrainer:
+    """JSD to the class or source target; judged by P and S_J on balanced batches."""
+
+    def build(
+        self, config: ReplicateConfig, dataset: Dataset, generators: Sequence[torch.Generator]
+    ) -> TransFusionModel:
+        return TransFusionModel(config, dataset, generators)
+
+    def loss(
+        self, model: nn.Module, batch: TrainBatch, config: ReplicateConfig, gather: Gather
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        q_rows, k_all = model(batch.inputs, gather, batch.row_offset)
+        ids, all_ids = batch.ids(config.loss.target)
+        num_local, num_all = ids.shape[-1], all_ids.shape[-1]
+        has_partner = has_some_partner(all_ids)[..., batch.row_offset : batch.row_offset + num_local]
+        partnerless = (~has_partner).sum(-1) / num_all
+        return affinity_jsd(q_rows, k_all, ids, all_ids, batch.row_offset), {"partnerless_row_share": partnerless}
+
+    def evaluate(
+        self, model: TransFusionModel, evaluation: EvaluationSet, config: ReplicateConfig
+    ) -> dict[str, torch.Tensor]:
+        metrics = self._affinity_metrics(model, evaluation.viewed, evaluation, config)
+        clean = self._affinity_metrics(model, evaluation.clean, evaluation, config)
+        return metrics | {f"{name}_clean": clean[name] for name in ("p", "s_j")}
+
+    def _affinity_metrics(
+        self, model: TransFusionModel, inputs: torch.Tensor, evaluation: EvaluationSet, config: ReplicateConfig
+    ) -> dict[str, torch.Tensor]:
+        z = embed_in_chunks(model, inputs.flatten(1, 2))
+        a = affinity(*model.head(z.unflatten(1, inputs.shape[1:3])))
+        per_batch = affinity_success(a, evaluation.labels_N) | {"pair_auc": pair_auc(a, evaluation.labels_N)}
+        if config.data.num_views > 1:
+            per_batch["source_mass"] = (a * partners(evaluation.sources_N, evaluation.sources_N)).sum(-1).mean(-1)
+        metrics = {name: values.mean(-1) for name, values in per_batch.items()}
+        return metrics | {"effective_rank": effective_rank(z), "mean_cosine": mean_cosine(z)}
