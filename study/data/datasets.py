@@ -100,7 +100,7 @@ def _from_arrays(
     sha = hashlib.sha256()
     for array in (train_x, train_y, test_x, test_y):
         sha.update(str(array.shape).encode())
-        sha.update(np.ascontiguousarray(array))
+        sha.update(array.tobytes())
     order = torch.randperm(len(train_y), generator=stream(_SPLIT_SEED, "validation-split"))
     num_validation = NUM_VALIDATION[name] if len(train_y) > 2 * NUM_VALIDATION[name] else len(train_y) // 5
     inputs, labels = torch.from_numpy(train_x), torch.from_numpy(train_y).long()
@@ -235,7 +235,7 @@ def _clusters(config: ClustersConfig) -> Dataset:
         splits[name] = Split(inputs=sources.float(), labels=labels)
     sha = hashlib.sha256(repr(config).encode())
     for split in splits.values():
-        sha.update(split.inputs[:64].numpy())
+        sha.update(split.inputs[:64].numpy().tobytes())
     return Dataset(
         name="clusters",
         num_classes=config.num_classes,

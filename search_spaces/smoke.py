@@ -1,0 +1,29 @@
+"""Does everything work here? The smallest complete study: seconds of training on scikit-learn's digits.
+
+Command: python -m study.sweep smoke
+Size:    33 to 39 replicates of 600 training images
+Cost:    unmeasured
+"""
+
+from study.config import BatchConfig, DataConfig, EvaluationConfig, HorizonConfig, ModelConfig, ReplicateConfig
+from study.space import Axis, Budget, Criterion, SearchSpace
+
+SPACE = SearchSpace(
+    name="smoke",
+    question="Does everything work here? (a tiny batch limit on digits; its answer means nothing)",
+    config=ReplicateConfig(
+        data=DataConfig(name="digits"),
+        batch=BatchConfig(eval=40),
+        model=ModelConfig(width=4, embedding_dim=16),
+        horizon=HorizonConfig(length=600),
+        evaluation=EvaluationConfig(num_batches=4, num_points=2, knn_bank=200),
+    ),
+    scientific=(Axis(path="batch.train", values=(4, 16, 64), label="training batch (rows)"),),
+    nuisance=(Axis(path="optimizer.learning_rate", values=(1e-3, 3e-3, 1e-2), label="learning rate"),),
+    criterion=Criterion(metric="p", fraction=0.5),
+    budget=Budget(tuning_seeds=2, replicates=5),
+    tuning={"evaluation.split": "validation", "evaluation.knn_bank": 0, "evaluation.num_points": 1},
+    variants={"learning": {}, "supervised": {"trainer": "supervised"}},
+    profiles={"laptop": {}},
+    datasets={"digits": {}},
+)

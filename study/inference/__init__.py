@@ -1,0 +1,1 @@
+"""From measured curves to thresholds with intervals, and from thresholds to verdicts."""

@@ -1,0 +1,75 @@
+"""What a user sees while a sweep runs: a live line on a terminal, one plain line per event elsewhere."""
+
+import sys
+import time
+from typing import TextIO
+
+from rich.console import Console
+from rich.live import Live
+
+from study.searcher import Entry
+from study.sweep_state import SweepState
+
+_ROLE_WORDS = {"tuning": "tuning nuisances", "reported": "reported replicates"}
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 45 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class ProgressDisplay:
+    """Prints to ``stream``; use as a context manager around the sweep."""
+
+    def __init__(self, state: SweepState, stream: TextIO = sys.stderr) -> None:
+        self._state = state
+        self._stream = stream
+        self._started = time.monotonic()
+        self._last: tuple[int, int] | None = None
+        self._live: Live | None = None
+        if stream.isatty():
+            self._live = Live(console=Console(file=stream), refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> "ProgressDisplay":
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        if self._live is not None:
+            self._live.console.print(line, highlight=False)
+        else:
+            print(line, file=self._stream, flush=True)
+
+    def on_round(self, index: int, entries: list[Entry]) -> None:
+        """Announce a recorded round."""
+        cells = len({entry.cell for entry in entries})
+        self.say(f"round {index}: {_ROLE_WORDS[entries[0].role]}, {len(entries)} replicates in {cells} cells")
+
+    def on_event(self) -> None:
+        """Show where the sweep stands; without a terminal only when a replicate has ended."""
+        counts = self._state.counts()
+        if self._live is not None:
+            self._live.update(self._line(counts))
+        elif counts != self._last:
+            print(self._line(counts), file=self._stream, flush=True)
+        self._last = counts
+
+    def _line(self, counts: tuple[int, int]) -> str:
+        done, total = counts
+        left = self._state.seconds_left()
+        estimate = "" if left is None or done >= total else f", about {duration(left)} left"
+        failed = len(self._state.failed_rows())
+        trouble = f", {failed} without a result" if failed else ""
+        return (
+            f"  {done} of at least {total} replicates{trouble}, {duration(time.monotonic() - self._started)}{estimate}"
+        )

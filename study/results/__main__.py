@@ -1,0 +1,71 @@
+"""Look at ledgers without running anything: ``python -m study.results status`` and ``... sync-mlflow``."""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+from study.config import ConfigError, unknown_name_sentence
+from study.results.ledger import Ledger
+from study.results.store import Store, default_storage
+from study.results.tracking import Tracker, default_tracking_uri
+from study.space import find_studies
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code (2 for wrong usage or an unreachable server)."""
+    parser = argparse.ArgumentParser(prog="python -m study.results", description="Look at what the ledger holds.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("status", "designs, rounds and outcomes of every study"),
+        ("sync-mlflow", "rebuild MLflow's runs from the ledger"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--storage", help="folder or URL of the ledgers; $STUDY_STORAGE, else a per-user folder")
+        command.add_argument("--study", help="one study; all where not given")
+        if name == "sync-mlflow":
+            command.add_argument("--tracking-uri", help="MLflow; a SQLite file in the storage where not given")
+    options = parser.parse_args(arguments)
+    storage = options.storage or default_storage()
+    try:
+        studies = find_studies()
+        if options.study is not None and options.study not in studies:
+            raise ConfigError(unknown_name_sentence("study", options.study, studies))
+        ledgers = [(name, Ledger.open(storage, name)) for name in studies if options.study in (None, name)]
+        used = [(name, ledger) for name, ledger in ledgers if ledger.names("designs")]
+        if not used:
+            raise ConfigError(f"no study has run in {Store(storage).uri} yet: python -m study.sweep NAME starts one")
+        if options.command == "status":
+            for name, ledger in used:
+                print_status(name, ledger)
+        else:
+            tracker = Tracker(options.tracking_uri or default_tracking_uri(storage))
+            for name, ledger in used:
+                for design in ledger.read("designs").to_pylist():
+                    written = tracker.sync(ledger, design["study_hash"])
+                    print(f"{name} {design['study_hash']}: {written} runs written, in {tracker.uri}")
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def print_status(name: str, ledger: Ledger) -> None:
+    """Print the designs of a ledger with their rounds and outcomes."""
+    settled, attempts = ledger.settled(), ledger.attempts()
+    print(f"{name}  {ledger.store.uri}")
+    for design in sorted(ledger.read("designs").to_pylist(), key=lambda row: row["created_at"]):
+        rounds = ledger.rounds(design["study_hash"])
+        keys = {row["key"] for round_ in rounds for row in round_}
+        outcomes = Counter(settled[key]["outcome"] if key in settled else "open" for key in keys)
+        retried = sum(len(attempts.get(key, [])) > 1 for key in keys)
+        words = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
+        label = " exploratory" if design["exploratory"] else ""
+        print(
+            f"  design {design['study_hash']} {design['variant']}{label}, since {design['created_at']:%Y-%m-%d %H:%M}: "
+            f"{len(rounds)} rounds, {len(keys)} replicates: {words}" + (f", {retried} retried" if retried else "")
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""The columns of the ledger: names, types, units and meanings; the README's table is generated from here."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+_TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+_TIME = pa.timestamp("us", tz="UTC")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column: ``is_metric`` marks measurements of a replicate, which may be null."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    is_metric: bool = False
+
+
+def _c(name: str, type_: pa.DataType, meaning: str) -> Column:
+    return Column(name=name, type=type_, meaning=meaning)
+
+
+# What a replicate measures at its end, on balanced evaluation batches unless said otherwise.
+METRICS = {
+    "p": "share of affinity mass on same-class rows, 0 at chance and 1 at the target, views of training strength",
+    "s_j": "1 - JSD / JSD of chance, views of training strength",
+    "p_clean": "p on unaugmented images",
+    "s_j_clean": "s_j on unaugmented images",
+    "pair_auc": "probability that a same-class affinity exceeds a cross-class one",
+    "source_mass": "share of affinity mass on views of the same source (more than one view)",
+    "dead_row_share": "share of evaluation rows without any positive affinity; they count as uniform",
+    "partnerless_row_share": "share of training rows without a partner in their batch, mean since the last evaluation",
+    "train_loss": "training loss in nats, mean since the last evaluation",
+    "accuracy": "classification accuracy, views of training strength (supervised)",
+    "accuracy_clean": "classification accuracy on unaugmented images (supervised)",
+    "knn_accuracy": "k-nearest-neighbour accuracy of embeddings (cosine, whole split, bank of evaluation.knn_bank)",
+    "effective_rank": "RankMe of the evaluation embeddings, in dimensions",
+    "mean_cosine": "mean cosine over all pairs of evaluation embeddings",
+}
+
+REPLICATES = (
+    _c("key", _TEXT, "identity of the replicate: hash of configuration, seed, data and numerics version"),
+    _c("attempt", _INT, "1 for the first attempt at this key"),
+    _c("outcome", _TEXT, "ok, collapsed, diverged (final); out_of_memory, failed, hung, interrupted (tried again)"),
+    _c("error", _TEXT, "what went wrong, for outcomes that are not final"),
+    _c("study_hash", _TEXT, "design that asked for the replicate first"),
+    _c("trainer", _TEXT, "training method"),
+    _c("seed", _INT, "seed of all random streams"),
+    _c("config", _TEXT, "complete configuration as JSON, path to value"),
+    _c("data_digest", _TEXT, "digest of the data set's bytes"),
+    _c("numerics_version", _INT, "hand-bumped version of the trainer's numbers"),
+    _c("examples", _INT, "training images seen"),
+    _c("steps", _INT, "optimiser steps"),
+    _c("seconds", _FLOAT, "wall-clock seconds, this replicate's share of its pack"),
+    _c("device_seconds", _FLOAT, "seconds x workers"),
+    _c("device", _TEXT, "cpu, or the name of the GPU"),
+    _c("node_type", _TEXT, "machine architecture and operating system"),
+    _c("threads", _INT, "CPU threads per worker"),
+    _c("workers_asked", _INT, "workers asked for"),
+    _c("workers", _INT, "workers used: the largest number that shares the batch evenly"),
+    _c("pack_size", _INT, "replicates trained together"),
+    _c("executor", _TEXT, "inline or train"),
+    _c("commit", _TEXT, "git commit of the code, empty where unknown"),
+    _c("dirty", _BOOL, "whether the code differed from the commit, null where unknown"),
+    _c("source_digest", _TEXT, "digest of the sources of study/ and search_spaces/"),
+    _c("versions", _TEXT, "versions of Python and the main libraries as JSON"),
+    _c("started_at", _TIME, "start of the attempt"),
+    _c("finished_at", _TIME, "end of the attempt"),
+    _c("schema_version", _INT, "version of this table"),
+    *(Column(name=name, type=_FLOAT, meaning=meaning, is_metric=True) for name, meaning in METRICS.items()),
+    *(
+        Column(name=f"{name}_before", type=_FLOAT, meaning=f"{name} before training", is_metric=True)
+        for name in METRICS
+        if name not in ("train_loss", "partnerless_row_share")
+    ),
+)
+
+CURVES = (
+    _c("key", _TEXT, "replicate"),
+    _c("attempt", _INT, "attempt"),
+    _c("examples", _INT, "training images seen"),
+    _c("metric", _TEXT, "metric"),
+    _c("value", _FLOAT, "value"),
+)
+
+ROUNDS = (
+    _c("study_hash", _TEXT, "design"),
+    _c("round", _INT, "number of the round, 0 first"),
+    _c("role", _TEXT, "tuning or reported"),
+    _c("cell", _TEXT, "point of the scientific axes as JSON"),
+    _c("nuisance", _TEXT, "nuisance values as JSON"),
+    _c("seed", _INT, "seed"),
+    _c("key", _TEXT, "replicate"),
+    _c("config", _TEXT, "complete configuration as JSON"),
+)
+
+DESIGNS = (
+    _c("study_hash", _TEXT, "hash of the canonical design"),
+    _c("study", _TEXT, "name of the study"),
+    _c("variant", _TEXT, "variant of the study"),
+    _c("design", _TEXT, "canonical design as JSON"),
+    _c("exploratory", _BOOL, "whether --set changed the pre-registered design"),
+    _c("commit", _TEXT, "git commit when the design was first run"),
+    _c("dirty", _BOOL, "whether the code differed from it"),
+    _c("created_at", _TIME, "first run"),
+)
+
+MEASUREMENTS = (
+    _c("hash", _TEXT, "identity of the measurement"),
+    _c("quantity", _TEXT, "raw_knn or untrained_knn"),
+    _c("data_digest", _TEXT, "digest of the data set's bytes"),
+    _c("seed", _INT, "seed of the initialisation; null where nothing is random"),
+    _c("settings", _TEXT, "what the value depends on, as JSON"),
+    _c("value", _FLOAT, "accuracy"),
+)
+
+TABLES = {
+    "designs": DESIGNS,
+    "rounds": ROUNDS,
+    "replicates": REPLICATES,
+    "curves": CURVES,
+    "measurements": MEASUREMENTS,
+}
+
+
+def arrow_schema(table: str) -> pa.Schema:
+    """The Arrow schema of a table."""
+    return pa.schema([pa.field(column.name, column.type) for column in TABLES[table]])
+
+
+def markdown_table(table: str) -> str:
+    """The columns of a table as Markdown."""
+    lines = ["| column | type | meaning |", "|---|---|---|"]
+    for column in TABLES[table]:
+        kind = "timestamp" if pa.types.is_timestamp(column.type) else str(column.type)
+        lines.append(f"| `{column.name}` | {kind} | {column.meaning} |")
+    return "\n".join(lines)

@@ -1,0 +1,185 @@
+"""MLflow as a live view of the ledger: an experiment per study, a parent run per design, a child run per setting.
+
+A child run is one cell at one nuisance setting in one role: mean and spread over its replicates, and their mean
+learning curves. Seeds live in the ledger. Names are deterministic; a run is replaced when its replicates change, so
+that syncing twice changes nothing and everything can be rebuilt from the ledger.
+"""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from study.config import ConfigError, digest
+from study.outcome import MEASURED_OUTCOMES, Outcome
+from study.results.ledger import Ledger, Row
+from study.results.schema import METRICS
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+
+_PARENT_TAG = "mlflow.parentRunId"
+_STATE_TAG = "study.state"
+_NAME_TAG = "mlflow.runName"
+
+
+def default_tracking_uri(storage: str) -> str:
+    """A SQLite file in a local storage; beside object stores, in the per-user data folder."""
+    from study.results.store import default_storage
+
+    folder = Path(default_storage() if "://" in storage else storage).absolute()
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+class Tracker:
+    """Writes one ledger's state to MLflow."""
+
+    def __init__(self, uri: str) -> None:
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
+        if uri.startswith("sqlite:///"):
+            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        # One quick try decides whether a server answers; MLflow would go on for minutes.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        try:
+            self._client = MlflowClient(tracking_uri=uri)
+            self._client.search_experiments(max_results=1)
+        except (MlflowException, OSError) as error:
+            first = str(error).strip().split("\n")[0]
+            raise ConfigError(
+                f"the MLflow tracking server at {uri} does not answer ({first}): check --tracking-uri, or leave it out "
+                "for a local file"
+            ) from error
+        self.uri = uri
+        self._seen: dict[str, str] = {}
+
+    def sync(self, ledger: Ledger, study_hash: str) -> int:
+        """Bring the runs of a design up to date; returns how many child runs were written."""
+        state = digest(ledger.names("replicates"))
+        if self._seen.get(study_hash) == state:
+            return 0
+        self._seen[study_hash] = state
+        designs = [row for row in ledger.read("designs").to_pylist() if row["study_hash"] == study_hash]
+        if not designs:
+            return 0
+        experiment = self._experiment(designs[0]["study"])
+        runs = self._runs(experiment)
+        parent = self._parent(experiment, designs[0], runs)
+        settled = ledger.settled()
+        groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+        for round_ in ledger.rounds(study_hash):
+            for entry in round_:
+                if entry["key"] in settled:
+                    groups[entry["role"], entry["cell"], entry["nuisance"]].append(settled[entry["key"]])
+        curves = _curves_by_key(ledger) if groups else {}
+        written = 0
+        for (role, cell, nuisance), rows in groups.items():
+            name = _child_name(role, json.loads(cell), json.loads(nuisance))
+            contents = digest([[row["key"], row["attempt"]] for row in rows])
+            old = runs.get((name, parent))
+            if old is not None and old.data.tags.get(_STATE_TAG) == contents:
+                continue
+            if old is not None:
+                self._client.delete_run(old.info.run_id)
+            self._child(experiment, parent, name, contents, role, rows, curves)
+            written += 1
+        return written
+
+    def _experiment(self, study: str) -> str:
+        found = self._client.get_experiment_by_name(study)
+        return found.experiment_id if found is not None else self._client.create_experiment(study)
+
+    def _runs(self, experiment: str) -> dict[tuple[str, str | None], Any]:
+        found, token = {}, None
+        while True:
+            page = self._client.search_runs([experiment], max_results=1000, page_token=token)
+            for run in page:
+                found[run.info.run_name, run.data.tags.get(_PARENT_TAG)] = run
+            token = page.token
+            if not token:
+                return found
+
+    def _parent(self, experiment: str, design: Row, runs: dict[tuple[str, str | None], Any]) -> str:
+        name = f"{design['variant']} {design['study_hash']}"
+        if (name, None) in runs:
+            return runs[name, None].info.run_id
+        run = self._client.create_run(experiment, run_name=name, tags={"study.design": design["study_hash"]})
+        self._client.set_tag(run.info.run_id, "study.exploratory", str(design["exploratory"]).lower())
+        self._client.set_tag(run.info.run_id, "study.canonical", design["design"])
+        self._client.set_terminated(run.info.run_id)
+        return run.info.run_id
+
+    def _child(
+        self,
+        experiment: str,
+        parent: str,
+        name: str,
+        contents: str,
+        role: str,
+        rows: Sequence[Row],
+        curves: dict[tuple[str, int], list[Row]],
+    ) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        started = min(int(row["started_at"].timestamp() * 1000) for row in rows)
+        finished = max(int(row["finished_at"].timestamp() * 1000) for row in rows)
+        tags = {_PARENT_TAG: parent, _STATE_TAG: contents, "study.role": role}
+        run = self._client.create_run(experiment, start_time=started, tags=tags, run_name=name)
+        params = dict(json.loads(rows[0]["config"]))
+        params |= {"replicates": len(rows), "seeds": ",".join(str(row["seed"]) for row in rows)}
+        last = max((row["examples"] or 0 for row in rows), default=0)
+        metrics = [Metric(name, value, finished, last) for name, value in _aggregates(rows).items()]
+        metrics += [Metric(f"curve/{m}", v, finished, step) for m, step, v in _mean_curves(rows, curves)]
+        self._client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
+        for start in range(0, len(metrics), 1000):
+            self._client.log_batch(run.info.run_id, metrics=metrics[start : start + 1000])
+        for outcome in Outcome:
+            count = sum(row["outcome"] == outcome for row in rows)
+            if count:
+                self._client.log_batch(run.info.run_id, tags=[RunTag(f"study.{outcome}", str(count))])
+        self._client.set_terminated(run.info.run_id, end_time=finished)
+
+
+def _child_name(role: str, point: dict[str, Any], nuisance: dict[str, Any]) -> str:
+    parts = [
+        f"{path.rpartition('.')[0] or path}={value:g}"
+        if path.startswith("batch")
+        else f"{path.rpartition('.')[2]}={value}"
+        for path, value in {**point, **nuisance}.items()
+    ]
+    return f"{role} {' '.join(parts)}"
+
+
+def _aggregates(rows: Sequence[Row]) -> dict[str, float]:
+    """Mean and standard deviation of every metric over the measured replicates."""
+    measured = [row for row in rows if Outcome(row["outcome"]) in MEASURED_OUTCOMES]
+    found: dict[str, float] = {"num_measured": float(len(measured))}
+    for name in METRICS:
+        values = [row[name] for row in measured if row[name] is not None]
+        if not values:
+            continue
+        mean = sum(values) / len(values)
+        found[name] = mean
+        if len(values) > 1:
+            found[f"{name}_sd"] = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
+    return found
+
+
+def _curves_by_key(ledger: Ledger) -> dict[tuple[str, int], list[Row]]:
+    by_key: dict[tuple[str, int], list[Row]] = defaultdict(list)
+    for row in ledger.read("curves").to_pylist():
+        by_key[row["key"], row["attempt"]].append(row)
+    return by_key
+
+
+def _mean_curves(rows: Sequence[Row], curves: dict[tuple[str, int], list[Row]]) -> list[tuple[str, int, float]]:
+    """(metric, examples, mean over the replicates that have it)."""
+    values: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for row in rows:
+        for point in curves.get((row["key"], row["attempt"]), []):
+            values[point["metric"], point["examples"]].append(point["value"])
+    return [(metric, step, sum(v) / len(v)) for (metric, step), v in sorted(values.items())]

@@ -1,0 +1,335 @@
+"""Run a study: ``python -m study.sweep NAME``. The same command again resumes, or prints what is known.
+
+Exit codes: 0 done; 2 wrong usage, or a service that cannot be reached at the start; 3 ended with failed
+replicates; 4 the budget ended first; 128 + signal interrupted, with everything kept.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from study.config import ConfigError, Scalar, parse_value
+from study.progress import ProgressDisplay, duration
+from study.provenance import Provenance, collect
+from study.space import Design, find_studies, load_space, make_design, plan_size
+
+if TYPE_CHECKING:
+    from study.results.ledger import Ledger
+    from study.results.tracking import Tracker
+    from study.sweep_state import SweepState
+
+EXIT_USAGE, EXIT_FAILED, EXIT_BUDGET = 2, 3, 4
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of a sweep."""
+    parser = argparse.ArgumentParser(
+        prog="python -m study.sweep",
+        description="Run a study to its answer. The same command again resumes where it stopped.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("study", nargs="?", help="name of the study (see --list)")
+    parser.add_argument("--list", action="store_true", help="list the studies and their questions")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost, and run nothing")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+    design = parser.add_argument_group("what is studied")
+    design.add_argument("--variant", help="one of the study's designs; the first one where not given")
+    design.add_argument("--profile", default="laptop", help="laptop or cluster: sizes that fit the machine")
+    design.add_argument("--dataset", help="data set; the study's own where not given")
+    design.add_argument("--data-root", help="folder with the data set's files, searched first (or $STUDY_DATA)")
+    design.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="change a configuration value; the study is then called exploratory",
+    )
+    design.add_argument("--replicates", type=_positive, help="seeds per point; more than before adds only the new ones")
+    design.add_argument("--max-hours", type=_positive_float, help="start no further pack after this many hours")
+    where = parser.add_argument_group("where it runs")
+    where.add_argument("--address", help="Ray cluster; $RAY_ADDRESS, else this machine (local)")
+    where.add_argument(
+        "--executor",
+        choices=("auto", "inline", "train"),
+        default="auto",
+        help="auto: train where more than one worker or the cluster profile is asked for",
+    )
+    where.add_argument("--workers-per-trial", type=_positive, default=1, help="DDP workers that share each batch")
+    where.add_argument(
+        "--max-concurrent", type=_positive, help="packs at a time; as many as the CPUs allow where not given"
+    )
+    where.add_argument("--use-gpu", action="store_true", help="train on GPUs")
+    keep = parser.add_argument_group("where results go")
+    keep.add_argument(
+        "--storage", help="folder or URL (s3://...) of the ledger; $STUDY_STORAGE, else a per-user folder"
+    )
+    keep.add_argument("--tracking-uri", help="MLflow; a SQLite file in the storage where not given")
+    keep.add_argument("--fresh", action="store_true", help="start a new ledger; the old one stays where it is")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _positive_float(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError("must be positive")
+    return value
+
+
+def parse_overrides(items: Sequence[str]) -> dict[str, Scalar]:
+    """Read PATH=VALUE items; :class:`ConfigError` for a wrong form, path or type."""
+    values = {}
+    for item in items:
+        path, mark, text = item.partition("=")
+        if not mark:
+            raise ConfigError(f"--set takes PATH=VALUE, not {item!r}")
+        values[path] = parse_value(path, text)
+    return values
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        if options.list:
+            _print_list(options.json)
+            return 0
+        if options.study is None:
+            raise ConfigError("name a study, for example: python -m study.sweep batch_limit (--list shows all)")
+        return _sweep(options)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+def _print_list(as_json: bool) -> None:
+    spaces = [load_space(name) for name in find_studies()]
+    if as_json:
+        print(json.dumps([{"study": s.name, "question": s.question, "variants": list(s.variants)} for s in spaces]))
+        return
+    for space in spaces:
+        print(f"{space.name:<16}{space.question}\n{'':<16}variants: {', '.join(space.variants)}")
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    space = load_space(options.study)
+    design = make_design(
+        space,
+        variant=options.variant,
+        profile=options.profile,
+        dataset=options.dataset,
+        overrides=parse_overrides(options.overrides),
+    )
+    replicates = options.replicates or space.budget.replicates
+    if options.dry_run:
+        _print_plan(design, replicates, options.json)
+        return 0
+    prepared = prepare(options, design, replicates)
+    return run(options, prepared)
+
+
+def _print_plan(design: Design, replicates: int, as_json: bool) -> None:
+    size = plan_size(design, replicates)
+    if as_json:
+        plan = {"design": design.hash, "points": design.points(), "least": size.least, "greatest": size.greatest}
+        print(json.dumps(plan | {"canonical": design.canonical()}))
+        return
+    print(f"{design.study} ({design.variant}) · {design.config.data.name} · design {design.hash}")
+    for axis in design.scientific:
+        print(f"scientific  {axis.path}: {', '.join(f'{v:g}' for v in axis.values)}")
+    for axis in design.nuisance:
+        print(f"nuisance    {axis.path}: {', '.join(f'{v:g}' for v in axis.values)}")
+    print(f"criterion   {design.criterion.sentence}")
+    print(
+        f"round 0     {size.num_tuning} replicates: every nuisance setting of every point with {design.tuning_seeds} seeds, validation split"
+    )
+    print(
+        f"then        at most {size.num_extension}: one more value beyond the edge where the best one lies at an edge"
+    )
+    print(f"then        {size.num_reported}: every point at its best setting with {replicates} fresh seeds, test split")
+    horizon = design.config.horizon
+    print(f"cost        {size.least} to {size.greatest} replicates of {horizon.length:,} {horizon.unit}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Everything checked before anything is written or started."""
+
+    design: Design
+    replicates: int
+    data_digest: str
+    provenance: Provenance
+    storage: str
+    executor: str
+    address: str
+
+
+def prepare(options: argparse.Namespace, design: Design, replicates: int) -> Prepared:
+    """Check data, storage and sizes; raises :class:`ConfigError` with nothing half-written."""
+    from study.data.datasets import load_dataset
+    from study.results.store import Store, default_storage
+    from study.tasks import device_for
+    from study.trainers.batch import check_evaluation
+
+    storage = options.storage or default_storage()
+    Store(storage).check_writable()
+    if options.executor == "inline" and options.workers_per_trial > 1:
+        raise ConfigError("--executor inline has one worker: use --executor train with --workers-per-trial")
+    is_wide = options.workers_per_trial > 1 or options.profile == "cluster"
+    executor = options.executor if options.executor != "auto" else ("train" if is_wide else "inline")
+    address = options.address or os.environ.get("RAY_ADDRESS") or "local"
+    if options.use_gpu and address == "local":
+        device_for(use_gpu=True)
+    dataset = load_dataset(design.config.data, options.data_root)
+    for point in design.points():
+        for role in ("tuning", "reported"):
+            check_evaluation(design.resolve(point, {}, role), dataset)
+    return Prepared(
+        design=design,
+        replicates=replicates,
+        data_digest=dataset.digest,
+        provenance=collect(),
+        storage=Store(storage).uri,
+        executor=executor,
+        address=address,
+    )
+
+
+def run(options: argparse.Namespace, prepared: Prepared) -> int:
+    """Run what is missing, then print the answer."""
+    from study.results.ledger import Ledger
+    from study.results.tracking import Tracker, default_tracking_uri
+    from study.searcher import RoundPlanner
+    from study.sweep_state import SweepState
+    from study.tasks import TaskSettings
+
+    design, provenance = prepared.design, prepared.provenance
+    opener = Ledger.open_fresh if options.fresh else Ledger.open
+    ledger = opener(prepared.storage, design.study)
+    settings = TaskSettings(
+        ledger_uri=ledger.store.uri,
+        study_hash=design.hash,
+        data_root=options.data_root,
+        executor="train" if prepared.executor == "train" else "inline",
+        workers_per_trial=options.workers_per_trial,
+        threads=1,
+        use_gpu=options.use_gpu,
+        provenance=provenance,
+    )
+    planner = RoundPlanner(design=design, data_digest=prepared.data_digest, replicates=prepared.replicates)
+    hours = options.max_hours
+    deadline = float("inf") if hours is None else time.monotonic() + 3600 * hours
+    state = SweepState(design=design, ledger=ledger, planner=planner, settings=settings, deadline=deadline)
+    exit_code = 0
+    if not state.is_plan_finished():
+        tracker = Tracker(options.tracking_uri or default_tracking_uri(prepared.storage))
+        ledger.record_design(
+            {
+                "study_hash": design.hash,
+                "study": design.study,
+                "variant": design.variant,
+                "design": json.dumps(design.canonical(), sort_keys=True),
+                "exploratory": design.is_exploratory,
+                "commit": provenance.commit,
+                "dirty": provenance.dirty,
+                "created_at": datetime.now(UTC),
+            }
+        )
+        exit_code = _run_open_rounds(options, prepared, state, tracker)
+    return _print_answer(options, ledger, design, exit_code)
+
+
+class _Signals:
+    """SIGTERM becomes SIGINT, which Tune turns into an orderly end; the first signal is remembered."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    def install(self) -> None:
+        signal.signal(signal.SIGTERM, self._terminate)
+
+    def _terminate(self, number: int, _frame: FrameType | None) -> None:
+        self.received = number
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def _run_open_rounds(options: argparse.Namespace, prepared: Prepared, state: "SweepState", tracker: "Tracker") -> int:
+    from study.executors import RayOptions, run_rounds, start_ray
+
+    signals = _Signals()
+    signals.install()
+    started = time.monotonic()
+    interrupted = False
+    with ProgressDisplay(state) as display:
+        state.on_round = display.on_round
+        if not prepared.provenance.commit:
+            display.say("commit and dirty flag are unknown here and stay empty (make submit passes them)")
+        display.say(f"ledger {state.ledger.store.uri}")
+
+        def on_event() -> None:
+            display.on_event()
+            tracker.sync(state.ledger, state.design.hash)
+
+        try:
+            start_ray(prepared.address, needs_dashboard=prepared.executor == "train")
+            ray_options = RayOptions(
+                address=prepared.address, max_concurrent=options.max_concurrent, settings=state.settings
+            )
+            interrupted = bool(run_rounds(state, ray_options, on_event))
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            import ray
+
+            ray.shutdown()
+        tracker.sync(state.ledger, state.design.hash)
+        display.say(f"swept for {duration(time.monotonic() - started)}")
+    if interrupted or (not state.is_finished and not state.is_out_of_budget):
+        print("interrupted: everything finished is kept; the same command goes on from here", file=sys.stderr)
+        return 128 + (signals.received or signal.SIGINT)
+    if state.failed_rows():
+        for row in state.failed_rows()[:5]:
+            print(
+                f"replicate {row['key']} {row['outcome']} (attempt {row['attempt']}): {row['error']}", file=sys.stderr
+            )
+        print("the same command tries failed replicates again", file=sys.stderr)
+        return EXIT_FAILED
+    if state.is_out_of_budget:
+        print("the budget of --max-hours ended first; the same command goes on from here", file=sys.stderr)
+        return EXIT_BUDGET
+    return 0
+
+
+def _print_answer(options: argparse.Namespace, ledger: "Ledger", design: Design, exit_code: int) -> int:
+    from analysis.answer import to_json
+    from analysis.report import make_report
+
+    if not ledger.names("replicates"):
+        return exit_code
+    report = make_report(ledger, design.hash)
+    if options.json:
+        print(json.dumps(to_json(report.answer) | {"figure": report.figure, "exit_code": exit_code}))
+    else:
+        print(report.text)
+        print("compare: make mlflow")
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""Where a sweep stands: recorded rounds against the ledger, and the packs still to run. Knows no executor."""
+
+import math
+import statistics
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from study.config import Replicate, pack_shape
+from study.outcome import FINAL_OUTCOMES, MAX_ATTEMPTS, Outcome
+from study.results.ledger import Ledger, Row
+from study.searcher import Entry, RoundPlanner
+from study.space import Design, plan_size
+from study.tasks import PackTask, TaskSettings, make_packs, work
+
+_MIN_HANG_SECONDS = 300.0
+
+
+@dataclass
+class SweepState:
+    """Hands out packs of the open round, then asks the planner for the next round and records it.
+
+    Resuming is nothing special: what recorded rounds lack is handed out first. A pack that was interrupted is tried
+    again in the same sweep, one that failed by the next.
+    """
+
+    design: Design
+    ledger: Ledger
+    planner: RoundPlanner
+    settings: TaskSettings
+    deadline: float = math.inf
+    on_round: Callable[[int, list[Entry]], None] = lambda index, entries: None
+    rounds: list[list[Entry]] = field(init=False)
+    is_finished: bool = field(default=False, init=False)
+    is_out_of_budget: bool = field(default=False, init=False)
+    _queue: deque[PackTask] = field(default_factory=deque, init=False)
+    _fractions: dict[str, float] = field(default_factory=dict, init=False)
+    _tries: Counter[str] = field(default_factory=Counter, init=False)
+    _started: float = field(default_factory=time.monotonic, init=False)
+    _work_at_start: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        recorded = self.ledger.rounds(self.design.hash)
+        self.rounds = [[Entry.from_row(row, self.planner.data_digest) for row in rows] for rows in recorded]
+        self._refresh()
+        self._work_at_start = self._work_done()
+
+    def _refresh(self) -> None:
+        self.attempts = self.ledger.attempts()
+        self.settled = self.ledger.settled()
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All recorded entries."""
+        return [entry for round_ in self.rounds for entry in round_]
+
+    def open_replicates(self) -> list[Replicate]:
+        """Recorded replicates that are not settled, each once."""
+        unsettled = {e.replicate.key: e.replicate for e in self.entries if e.replicate.key not in self.settled}
+        return list(unsettled.values())
+
+    def next_task(self, *, is_idle: bool) -> PackTask | None:
+        """The next pack, or None: then the sweep is over if nothing is running, else the round is still open."""
+        if self._queue and time.monotonic() < self.deadline:
+            return self._queue.popleft()
+        if not is_idle:
+            return None
+        if time.monotonic() >= self.deadline:
+            self.is_out_of_budget = bool(self._queue) or not self.is_plan_finished()
+            return None
+        if self._fill_queue():
+            return self._queue.popleft()
+        self.is_finished = True
+        return None
+
+    def is_plan_finished(self) -> bool:
+        """Whether nothing is left to run; records nothing."""
+        return not self.open_replicates() and not self.planner.next_round(self.rounds, self.settled)
+
+    def _fill_queue(self) -> bool:
+        open_ = self.open_replicates()
+        if not open_:
+            entries = self.planner.next_round(self.rounds, self.settled)
+            if not entries:
+                return False
+            index = len(self.rounds)
+            self.ledger.record_round(self.design.hash, index, [e.row(self.design.hash, index) for e in entries])
+            self.rounds.append(entries)
+            self.on_round(index, entries)
+            open_ = self.open_replicates()
+            if not open_:
+                return self._fill_queue()
+        ready = [replicate for replicate in open_ if self._may_try(replicate.key)]
+        self._queue.extend(self._task(pack) for pack in make_packs(ready))
+        return bool(self._queue)
+
+    def _may_try(self, key: str) -> bool:
+        """Not after a failure in this sweep, nor after it was interrupted again and again."""
+        tries = self._tries[key]
+        if tries == 0:
+            return True
+        return tries < MAX_ATTEMPTS and Outcome(self.attempts[key][-1]["outcome"]) is Outcome.INTERRUPTED
+
+    def _task(self, pack: Sequence[Replicate]) -> PackTask:
+        shape = pack_shape(pack[0].config)
+        seconds = [
+            row["seconds"] * row["pack_size"]
+            for entry in self.entries
+            if pack_shape(entry.replicate.config) == shape
+            and (row := self.settled.get(entry.replicate.key)) is not None
+            and row["seconds"] is not None
+        ]
+        hang = max(_MIN_HANG_SECONDS, 10 * statistics.median(seconds)) if seconds else _MIN_HANG_SECONDS
+        return PackTask(
+            settings=self.settings,
+            replicates=tuple(pack),
+            attempts=tuple(len(self.attempts.get(r.key, [])) + 1 for r in pack),
+            hang_seconds=hang,
+        )
+
+    def has_attempt(self, task: PackTask) -> bool:
+        """Whether the ledger already holds rows of this very attempt."""
+        attempts = self.ledger.attempts()
+        number = dict(zip((r.key for r in task.replicates), task.attempts, strict=True))
+        return all(any(row["attempt"] == number[key] for row in attempts.get(key, [])) for key in number)
+
+    def note_progress(self, task: PackTask, fraction: float) -> None:
+        """Remember how far a running pack is, for the time left."""
+        for replicate in task.replicates:
+            self._fractions[replicate.key] = fraction
+
+    def note_complete(self, task: PackTask) -> None:
+        """Read what a pack left in the ledger."""
+        self._refresh()
+        for replicate in task.replicates:
+            self._tries[replicate.key] += 1
+            self._fractions.pop(replicate.key, None)
+
+    def failed_rows(self) -> list[Row]:
+        """The last attempt of every recorded replicate that has no finding."""
+        rows = []
+        for key in {entry.replicate.key for entry in self.entries}:
+            attempts = self.attempts.get(key, [])
+            if attempts and not any(Outcome(row["outcome"]) in FINAL_OUTCOMES for row in attempts):
+                rows.append(attempts[-1])
+        return rows
+
+    def counts(self) -> tuple[int, int]:
+        """Replicates done, and replicates recorded or at least to come."""
+        keys = {entry.replicate.key for entry in self.entries}
+        size = plan_size(self.design, self.planner.replicates)
+        return sum(key in self.settled for key in keys), max(len(keys), size.least)
+
+    def _work_done(self) -> float:
+        done = sum(work(e.replicate.config) for e in self.entries if e.replicate.key in self.settled)
+        running = sum(
+            work(e.replicate.config) * self._fractions.get(e.replicate.key, 0.0)
+            for e in self.entries
+            if e.replicate.key not in self.settled
+        )
+        return done + running
+
+    def seconds_left(self) -> float | None:
+        """Time left at the pace of this sweep, counting the rounds still to come; None before there is a pace."""
+        done = self._work_done()
+        gained, elapsed = done - self._work_at_start, time.monotonic() - self._started
+        if gained <= 0 or elapsed < 5:
+            return None
+        total = sum(work(e.replicate.config) for e in self.entries)
+        if not any(entry.role == "reported" for entry in self.entries):
+            to_come = self.planner.replicates * sum(
+                work(self.design.resolve(point, {}, "reported")) for point in self.design.points()
+            )
+            total += to_come
+        return elapsed * max(total - done, 0.0) / gained

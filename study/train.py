@@ -1,0 +1,75 @@
+"""Train one replicate without Ray: ``python -m study.train --dataset digits --set batch.train=64 --seed 1``.
+
+The row goes into the ledger ``single``; the same command again prints it.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from study.config import ConfigError, Replicate, ReplicateConfig, with_values
+from study.sweep import parse_overrides
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code (2 for wrong usage, 3 for a replicate without a result)."""
+    parser = argparse.ArgumentParser(prog="python -m study.train", description="Train one replicate in this process.")
+    parser.add_argument("--dataset", default="fashion_mnist")
+    parser.add_argument("--data-root", help="folder with the data set's files, searched first (or $STUDY_DATA)")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="PATH=VALUE")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--storage", help="folder or URL of the ledger; $STUDY_STORAGE, else a per-user folder")
+    parser.add_argument("--use-gpu", action="store_true")
+    options = parser.parse_args(arguments)
+    try:
+        return _train(options)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _train(options: argparse.Namespace) -> int:
+    values = {"data.name": options.dataset, **parse_overrides(options.overrides)}
+    if values["data.name"] == "clusters":
+        values = {"model.encoder": "none", **values}
+    config = with_values(ReplicateConfig(), values)
+
+    from study.data.datasets import load_dataset
+    from study.outcome import MEASURED_OUTCOMES, Outcome
+    from study.provenance import collect
+    from study.results.ledger import Ledger
+    from study.results.schema import METRICS
+    from study.results.store import Store, default_storage
+    from study.tasks import PackTask, TaskSettings, run_task
+    from study.trainers.batch import check_evaluation
+
+    storage = options.storage or default_storage()
+    Store(storage).check_writable()
+    dataset = load_dataset(config.data, options.data_root)
+    check_evaluation(config, dataset)
+    replicate = Replicate.of(config, options.seed, dataset.digest)
+    ledger = Ledger.open(storage, "single")
+    if replicate.key not in ledger.settled():
+        settings = TaskSettings(
+            ledger_uri=ledger.store.uri,
+            study_hash="",
+            data_root=options.data_root,
+            executor="inline",
+            workers_per_trial=1,
+            threads=1,
+            use_gpu=options.use_gpu,
+            provenance=collect(),
+        )
+        run_task(PackTask(settings=settings, replicates=(replicate,), attempts=(1,)))
+    row = ledger.settled()[replicate.key]
+    print(json.dumps({"key": row["key"], "outcome": row["outcome"], "seconds": round(row["seconds"], 1)}))
+    for name in METRICS:
+        if row[name] is not None:
+            before = row.get(f"{name}_before")
+            print(f"{name:<22}{row[name]:.4f}" + ("" if before is None else f"   before training {before:.4f}"))
+    return 0 if Outcome(row["outcome"]) in MEASURED_OUTCOMES else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())
