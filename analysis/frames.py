@@ -1,0 +1,62 @@
+"""Ledger tables as tidy data frames."""
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from study.outcome import FINAL_OUTCOMES, MEASURED_OUTCOMES, Outcome
+from study.results.ledger import Ledger
+
+
+def designs_frame(ledger: Ledger) -> pd.DataFrame:
+    """One row per design, the newest last."""
+    return ledger.read("designs").to_pandas().sort_values("created_at", ignore_index=True)
+
+
+def replicates_frame(ledger: Ledger, study_hash: str) -> pd.DataFrame:
+    """One row per planned replicate of a design that has been tried: cell, nuisance, role and its settled row.
+
+    The point's and the nuisance's values are columns named by their configuration path. ``outcome`` is missing
+    while a replicate is not settled.
+    """
+    settled = ledger.settled()
+    rows: list[dict[str, Any]] = []
+    for index, round_ in enumerate(ledger.rounds(study_hash)):
+        for entry in round_:
+            place = {"round": index, "role": entry["role"], "cell": entry["cell"], "nuisance": entry["nuisance"]}
+            values = {**json.loads(entry["cell"]), **json.loads(entry["nuisance"])}
+            rows.append(
+                {**place, **values, "key": entry["key"], "seed": entry["seed"], **settled.get(entry["key"], {})}
+            )
+    frame = pd.DataFrame(rows)
+    return frame if "outcome" in frame else frame.assign(outcome=None)
+
+
+def curves_frame(ledger: Ledger, study_hash: str) -> pd.DataFrame:
+    """Learning curves of a design's settled replicates: key, cell, nuisance, role, seed, examples, metric, value."""
+    replicates = replicates_frame(ledger, study_hash)
+    finished = replicates[replicates["outcome"].isin([str(o) for o in FINAL_OUTCOMES])]
+    curves = ledger.read("curves").to_pandas()
+    columns = ["key", "attempt", "cell", "nuisance", "role", "seed"]
+    return curves.merge(finished[columns], on=["key", "attempt"])
+
+
+def measured(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose metrics count as measured."""
+    return frame[frame["outcome"].isin([str(o) for o in MEASURED_OUTCOMES])]
+
+
+def outcome_values(frame: pd.DataFrame, metric: str) -> pd.Series:
+    """A metric per row for inference: a diverged replicate stands at its floor, which is below any criterion."""
+    is_diverged = frame["outcome"] == str(Outcome.DIVERGED)
+    return frame[metric].where(~is_diverged, frame[f"{metric}_before"])
+
+
+def raw_knn(ledger: Ledger, data_digest: str, split: str) -> float | None:
+    """The raw inputs' k-nearest-neighbour accuracy on a split, where it has been measured."""
+    for row in ledger.read("measurements").to_pylist():
+        is_it = row["quantity"] == "raw_knn" and row["data_digest"] == data_digest
+        if is_it and json.loads(row["settings"])["evaluation.split"] == split:
+            return row["value"]
+    return None

@@ -1,0 +1,116 @@
+"""The printed answer of a study and its files: STORAGE/NAME/reports/HASH/NAME.{png,svg,json}."""
+
+import json
+from dataclasses import dataclass
+
+from analysis.answer import Slice, StudyAnswer, answer, mean_curve, to_json
+from analysis.figures import draw_answer, figure_bytes
+from study.inference.threshold import Crossing, CrossingStatus
+from study.results.ledger import Ledger
+
+_WORDS = {
+    "batch.train": ("minimum batch", "maximum useful batch", "batch"),
+    "data.strength": ("minimum strength", "maximum strength", "strength"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """An answer, its text and where its files are."""
+
+    answer: StudyAnswer
+    text: str
+    figure: str
+    data: str
+
+
+def make_report(ledger: Ledger, study_hash: str | None = None) -> Report:
+    """Compute the answer of a design, write its figure and data next to the ledger, and word it."""
+    result = answer(ledger, study_hash)
+    folder = f"reports/{result.design.hash}"
+    stem = f"{folder}/{result.design.study}"
+    figure = draw_answer(result)
+    for kind in ("png", "svg"):
+        ledger.store.write(f"{stem}.{kind}", figure_bytes(figure, kind))
+    ledger.store.write(f"{stem}.json", json.dumps(to_json(result), indent=1).encode())
+    base = ledger.store.uri
+    text = "\n".join([*word_answer(result), f"figure {base}/{stem}.svg    .png    data {base}/{stem}.json"])
+    return Report(answer=result, text=text, figure=f"{base}/{stem}.svg", data=f"{base}/{stem}.json")
+
+
+def word_answer(result: StudyAnswer) -> list[str]:
+    """The answer in lines of plain text."""
+    design = result.design
+    finished = sum(result.counts.get(name, 0) for name in ("ok", "collapsed", "diverged"))
+    others = ", ".join(f"{count} {name}" for name, count in sorted(result.counts.items()) if name != "ok")
+    header = [
+        design.study + ("" if design.variant == "learning" else f" ({design.variant})"),
+        design.dataset,
+        f"design {design.hash}" + (" (exploratory: --set changed it)" if design.is_exploratory else ""),
+        _commit(design.commit, design.dirty),
+        f"{finished} of {result.num_planned} replicates with a result" + (f" ({others})" if others else ""),
+    ]
+    lines = [" · ".join(header)]
+    if result.num_older:
+        lines.append(f"{result.num_older} rows are older than this design: they were not planned under it")
+    for part in result.slices:
+        lines += _word_slice(result, part)
+    return lines
+
+
+def _commit(commit: str, dirty: bool | None) -> str:
+    if not commit:
+        return "commit unknown (no git here: set STUDY_COMMIT and STUDY_DIRTY, as make submit does)"
+    return f"commit {commit[:8]}" + {True: " with uncommitted changes", False: "", None: " (state unknown)"}[dirty]
+
+
+def _word_slice(result: StudyAnswer, part: Slice) -> list[str]:
+    design = result.design
+    axis = design.axes[0][0]
+    low_word, high_word, unit = _WORDS.get(axis, (f"minimum {axis}", f"maximum {axis}", axis))
+    lines = []
+    if part.others:
+        lines.append("at " + ", ".join(f"{path} = {value}" for path, value in part.others.items()))
+    if part.fit is None:
+        return [*lines, f"{low_word}: no answer: {part.no_fit}"]
+    fit = part.fit
+    tuned = " and ".join(path.rpartition(".")[2].replace("_", " ") for path, _ in design.nuisance_axes)
+    tuning = f", {tuned} tuned per {unit}" if tuned else ""
+    note = f"{design.criterion}{tuning}, {result.num_seeds} seeds"
+    lines.append(f"{low_word:<22}{fit.rising.describe(unit)}    {note}")
+    lines.append(f"{high_word:<22}{fit.falling.describe(unit)}    at {_horizon(result)}")
+    lines += [f"note: {flag}" for flag in fit.flags]
+    if part.fit_without_diverged is not None:
+        rising = part.fit_without_diverged.rising
+        lines.append(f"{low_word} without the diverged replicates: {rising.describe(unit)}")
+    means = mean_curve(part.frame, axis, design.metric)
+    lines.append(f"{design.metric} (floor {fit.floor:.3f}): " + _points(means, axis))
+    if len(part.untuned):
+        setting = ", ".join(f"{path.rpartition('.')[2]} {value:g}" for path, value in part.untuned_setting.items())
+        untuned = mean_curve(part.untuned, axis, design.metric)
+        lines.append(f"{design.metric} untuned ({setting}, validation split): " + _points(untuned, axis))
+    if part.at_edge:
+        cells = ", ".join(f"{x:g}" for x in part.at_edge)
+        lines.append(
+            f"learning rate at edge: the best value tried at {unit} {cells} has no tried neighbour on one side"
+        )
+    if part.knn is not None:
+        knn = part.knn
+        raw = "" if knn.raw is None else f", raw inputs {knn.raw:.3f}"
+        lines.append(f"kNN accuracy at {unit} {knn.point:g}: {knn.trained:.3f}, untrained {knn.untrained:.3f}{raw}")
+    return lines
+
+
+def _points(means: "object", axis: str) -> str:
+    return "  ".join(f"{row[axis]:g}: {row['mean']:.3f}" for _, row in means.iterrows())  # type: ignore[attr-defined]
+
+
+def _horizon(result: StudyAnswer) -> str:
+    config = json.loads(result.slices[0].frame["config"].iloc[0])
+    unit = {"examples": "training images", "steps": "steps"}[config["horizon.unit"]]
+    return f"{config['horizon.length']:,} {unit}"
+
+
+def is_found(crossing: Crossing) -> bool:
+    """Whether a crossing is a number rather than a statement."""
+    return crossing.status is CrossingStatus.FOUND
