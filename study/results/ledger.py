@@ -57,8 +57,8 @@ class Ledger:
             if path not in self._cache:
                 data = self.store.read(path)
                 assert data is not None, path
-                # Not read_table: its scanner may still release the Python file while the interpreter ends, and abort it.
-                self._cache[path] = pq.ParquetFile(pa.BufferReader(data)).read()
+                # One thread: a reader thread that releases Python's buffer while the interpreter ends aborts it.
+                self._cache[path] = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
             pieces.append(self._cache[path])
         return pa.concat_tables(pieces, promote_options="default")
 
