@@ -52,7 +52,7 @@ def _commit_and_dirty() -> tuple[str, bool | None]:
 
 
 def collect() -> Provenance:
-    """The provenance of this process's code; a submitted job without .git takes STUDY_COMMIT and STUDY_DIRTY (0 or 1)."""
+    """The provenance of this process's code; without .git from STUDY_COMMIT and STUDY_DIRTY (0 or 1)."""
     commit, dirty = _commit_and_dirty()
     versions = {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
     return Provenance(

@@ -67,7 +67,7 @@ class Criterion:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How many seeds: each nuisance setting of a cell is tried with ``tuning_seeds``, each point reported with ``replicates``."""
+    """Seeds per nuisance setting of a cell, and replicates reported per point."""
 
     tuning_seeds: int = 2
     replicates: int = 5

@@ -157,7 +157,8 @@ def _print_plan(design: Design, replicates: int, as_json: bool) -> None:
         print(f"nuisance    {axis.path}: {', '.join(f'{v:g}' for v in axis.values)}")
     print(f"criterion   {design.criterion.sentence}")
     print(
-        f"round 0     {size.num_tuning} replicates: every nuisance setting of every point with {design.tuning_seeds} seeds, validation split"
+        f"round 0     {size.num_tuning} replicates: every nuisance setting of every point with "
+        f"{design.tuning_seeds} seeds, validation split"
     )
     print(
         f"then        at most {size.num_extension}: one more value beyond the edge where the best one lies at an edge"

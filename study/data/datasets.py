@@ -163,8 +163,8 @@ def _fashion_mnist(root: Path | None) -> tuple[np.ndarray, ...]:
         except (RuntimeError, OSError) as error:
             raise DataUnavailable(
                 "Fashion-MNIST was not found and could not be downloaded "
-                f"({_first_line(error)}): install Debian's package dataset-fashion-mnist, or put its four IDX files into "
-                "a folder and pass --data-root (or set STUDY_DATA), or try --dataset digits, which needs no download"
+                f"({_first_line(error)}): install Debian's package dataset-fashion-mnist, or put its four IDX files "
+                "into a folder and pass --data-root (or set STUDY_DATA), or try --dataset digits, which needs no download"
             ) from error
         found = target / "FashionMNIST" / "raw"
     files = {}
@@ -200,8 +200,8 @@ def _cifar(name: str, root: Path | None) -> tuple[np.ndarray, ...]:
         parts = [cifar(str(target), train=is_train, download=True) for is_train in (True, False)]
     except (RuntimeError, OSError) as error:
         raise DataUnavailable(
-            f"{name} was not found under {target} and could not be downloaded ({_first_line(error)}): unpack its Python "
-            "version into a folder and pass --data-root (or set STUDY_DATA), or try --dataset digits, which needs no "
+            f"{name} was not found under {target} and could not be downloaded ({_first_line(error)}): unpack its "
+            "Python version into a folder and pass --data-root (or set STUDY_DATA), or try --dataset digits, which needs no "
             "download"
         ) from error
     arrays: list[np.ndarray] = []

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import f as f_distribution
 from scipy.stats import t as t_distribution
 
-from study.inference.posterior import Array, Curves, PointMeans, log_shape, peak_position, point_means, sample
+from study.inference.noise import Array, PointMeans, point_means
+from study.inference.posterior import Curves, log_shape, peak_position, sample
 
 GRID_SIZE = 200
 SEED = 20_261_123

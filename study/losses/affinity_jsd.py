@@ -36,7 +36,7 @@ def affinity_jsd(
     all_ids_RN: torch.Tensor,
     row_offset: int = 0,
 ) -> torch.Tensor:
-    """JSD to the target affinity of ``ids``: summed over local rows, divided by the global number of rows with partners.
+    """JSD to the target affinity of ``ids``, summed over local rows, over the global number of rows with partners.
 
     Returns (R,). The sum over workers is the mean over the global batch, comparable across batch sizes. Rows
     without a partner have no target and are left out; dead rows count as uniform, at the divergence of chance

@@ -27,7 +27,7 @@ def uniform_per_replicate(parameter_R: torch.Tensor, bound: float, generators: S
 
 
 class PackedLinear(nn.Module):
-    """A linear map per replicate, with nn.Linear's default initialisation of weights, from (R, ..., I) to (R, ..., O)."""
+    """A linear map per replicate, with nn.Linear's initialisation of weights, from (R, ..., I) to (R, ..., O)."""
 
     def __init__(self, num_inputs: int, num_outputs: int, generators: Sequence[torch.Generator], *, bias: bool) -> None:
         super().__init__()

@@ -97,21 +97,21 @@ def check_evaluation(config: ReplicateConfig, dataset: Dataset) -> None:
     if config.batch.eval % step or config.batch.eval < 2 * num_classes:
         near = max(round(config.batch.eval / step), 1 if num_views > 1 else 2) * step
         raise ConfigError(
-            f"batch.eval={config.batch.eval} cannot be balanced over {num_classes} classes x {num_views} view(s) with a "
-            f"partner for every row: use a multiple of {step}, for example {near}"
+            f"batch.eval={config.batch.eval} cannot be balanced over {num_classes} classes x {num_views} view(s) with "
+            f"a partner for every row: use a multiple of {step}, for example {near}"
         )
     if config.num_images > len(dataset.train):
         raise ConfigError(
-            f"batch.train={config.batch.train} is larger than the data: {dataset.name} has {len(dataset.train)} training "
-            f"images, so use at most {len(dataset.train) * num_views}"
+            f"batch.train={config.batch.train} is larger than the data: {dataset.name} has {len(dataset.train)} "
+            f"training images, so use at most {len(dataset.train) * num_views}"
         )
     split = dataset.split(config.evaluation.split)
     per_class = config.batch.eval // step
     smallest = int(torch.bincount(split.labels.cpu(), minlength=num_classes).min())
     if per_class > smallest:
         raise ConfigError(
-            f"batch.eval={config.batch.eval} needs {per_class} images of every class, but the {config.evaluation.split} "
-            f"split of {dataset.name} has a class with {smallest}: use at most {smallest * step}"
+            f"batch.eval={config.batch.eval} needs {per_class} images of every class, but the "
+            f"{config.evaluation.split} split of {dataset.name} has a class with {smallest}: use at most {smallest * step}"
         )
 
 
