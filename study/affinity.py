@@ -39,8 +39,9 @@ def is_dead(affinity_RBN: torch.Tensor) -> torch.Tensor:
 def with_dead_rows_uniform(affinity_RBN: torch.Tensor, row_offset: int = 0) -> torch.Tensor:
     """Dead rows replaced by the uniform row, so that they count as chance; left as zeros they would fake success."""
     num_rows, num_all = affinity_RBN.shape[-2:]
-    uniform_BN = off_diagonal(num_rows, num_all, row_offset, affinity_RBN.device) / (num_all - 1)
-    return torch.where(is_dead(affinity_RBN)[..., None], uniform_BN.to(affinity_RBN.dtype), affinity_RBN)
+    others_BN = off_diagonal(num_rows, num_all, row_offset, affinity_RBN.device)
+    uniform_BN = others_BN.to(affinity_RBN.dtype) / (num_all - 1)
+    return torch.where(is_dead(affinity_RBN)[..., None], uniform_BN, affinity_RBN)
 
 
 def partners(ids_RB: torch.Tensor, all_ids_RN: torch.Tensor, row_offset: int = 0) -> torch.Tensor:

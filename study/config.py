@@ -184,6 +184,11 @@ class ReplicateConfig:
             self.loss.target == "class" or views >= 2,
             "loss.target=source needs data.num_views of at least 2: one view has no partner",
         )
+        _require(
+            self.data.label_fraction == 1 or self.trainer == "supervised",
+            f"data.label_fraction below 1 has no meaning for trainer={self.trainer}, "
+            "which uses every label: leave it out",
+        )
         is_vector = self.data.name in VECTOR_DATASETS
         _require(
             is_vector == (self.model.encoder == "none"),
@@ -234,7 +239,8 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Scalar]:
         if dataclasses.is_dataclass(value):
             values |= flatten(value, f"{prefix}{item.name}.")
         else:
-            values[prefix + item.name] = value
+            # A whole number given for a float is the same value and must give the same key.
+            values[prefix + item.name] = float(value) if isinstance(item.default, float) else value
     return dict(sorted(values.items()))
 
 

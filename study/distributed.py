@@ -2,16 +2,37 @@
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_nn
 from torch import nn
+from torch.autograd.function import FunctionCtx
 from torch.nn.parallel import DistributedDataParallel
 
 from study.trainers.loop import CheckpointStore, RunContext
 
 
+class _GatherRows(torch.autograd.Function):
+    """All-gather whose backward sums every worker's gradient of this worker's rows.
+
+    torch.distributed.nn's own all_gather receives into tensors with the strides of the gradient and scrambles
+    transposed ones under gloo.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, rows: torch.Tensor) -> torch.Tensor:
+        rows = rows.contiguous()
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows)
+        return torch.cat(parts, dim=-2)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: torch.Tensor) -> torch.Tensor:
+        total = grads[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size(), dim=-2)[dist.get_rank()]
+
+
 def gather_rows(rows: torch.Tensor) -> torch.Tensor:
     """Rows of all workers along dimension -2, in order of rank, with the gradient of every worker's use of them."""
-    return torch.cat(dist_nn.all_gather(rows.contiguous()), dim=-2)
+    return _GatherRows.apply(rows)
 
 
 def sum_over_workers(values: torch.Tensor) -> torch.Tensor:

@@ -83,10 +83,14 @@ def knn_accuracy(
 
 
 def effective_rank(z_RND: torch.Tensor) -> torch.Tensor:
-    """RankMe (arXiv 2210.02885): exp of the entropy of the normalised singular values; (R,)."""
-    singular = torch.linalg.svdvals(z_RND.double())
+    """RankMe (arXiv 2210.02885): exp of the entropy of the normalised singular values.
+
+    (R,), NaN where z is not finite.
+    """
+    is_finite = torch.isfinite(z_RND).flatten(-2).all(-1)
+    singular = torch.linalg.svdvals(torch.where(is_finite[..., None, None], z_RND, 0.0).double())
     share = singular / singular.sum(-1, keepdim=True).clamp_min(1e-300)
-    return torch.exp(torch.special.entr(share).sum(-1))
+    return torch.exp(torch.special.entr(share).sum(-1)).masked_fill(~is_finite, torch.nan)
 
 
 def mean_cosine(z_RND: torch.Tensor) -> torch.Tensor:

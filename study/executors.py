@@ -200,6 +200,11 @@ def start_ray(address: str, needs_dashboard: bool) -> None:
         ) from error
 
 
+def stop_ray() -> None:
+    """Disconnect, and end a Ray that :func:`start_ray` started."""
+    ray.shutdown()
+
+
 def run_rounds(state: SweepState, options: RayOptions, on_event: Callable[[], None]) -> list[PackTask]:
     """Run a sweep's rounds to their end in one ``Tuner.fit``; returns the packs that were cut off."""
     settings = options.settings

@@ -2,13 +2,14 @@
 
 import sys
 import time
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.live import Live
 
-from study.searcher import Entry
-from study.sweep_state import SweepState
+if TYPE_CHECKING:
+    from study.searcher import Entry
+    from study.sweep_state import SweepState
 
 _ROLE_WORDS = {"tuning": "tuning nuisances", "reported": "reported replicates"}
 
@@ -25,7 +26,7 @@ def duration(seconds: float) -> str:
 class ProgressDisplay:
     """Prints to ``stream``; use as a context manager around the sweep."""
 
-    def __init__(self, state: SweepState, stream: TextIO = sys.stderr) -> None:
+    def __init__(self, state: "SweepState", stream: TextIO = sys.stderr) -> None:
         self._state = state
         self._stream = stream
         self._started = time.monotonic()
@@ -50,7 +51,7 @@ class ProgressDisplay:
         else:
             print(line, file=self._stream, flush=True)
 
-    def on_round(self, index: int, entries: list[Entry]) -> None:
+    def on_round(self, index: int, entries: "list[Entry]") -> None:
         """Announce a recorded round."""
         cells = len({entry.cell for entry in entries})
         self.say(f"round {index}: {_ROLE_WORDS[entries[0].role]}, {len(entries)} replicates in {cells} cells")

@@ -271,7 +271,7 @@ class _Signals:
 
 
 def _run_open_rounds(options: argparse.Namespace, prepared: Prepared, state: "SweepState", tracker: "Tracker") -> int:
-    from study.executors import RayOptions, run_rounds, start_ray
+    from study.executors import RayOptions, run_rounds, start_ray, stop_ray
 
     signals = _Signals()
     signals.install()
@@ -296,9 +296,7 @@ def _run_open_rounds(options: argparse.Namespace, prepared: Prepared, state: "Sw
         except KeyboardInterrupt:
             interrupted = True
         finally:
-            import ray
-
-            ray.shutdown()
+            stop_ray()
         tracker.sync(state.ledger, state.design.hash)
         display.say(f"swept for {duration(time.monotonic() - started)}")
     if interrupted or (not state.is_finished and not state.is_out_of_budget):

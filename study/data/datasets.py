@@ -7,6 +7,7 @@ seeded part of the training data, test is the data set's own.
 import gzip
 import hashlib
 import os
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -139,8 +140,11 @@ def _idx_path(directory: Path, stem: str) -> Path | None:
 
 def _read_idx(path: Path) -> np.ndarray:
     opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as file:
-        raw = file.read()
+    try:
+        with opener(path, "rb") as file:
+            raw = file.read()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ConfigError(f"{path} is cut short: delete it and fetch the data set again") from error
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
         raise ConfigError(f"{path} is not an IDX file of unsigned bytes: delete it and fetch the data set again")
     num_dims = raw[3]
@@ -164,7 +168,8 @@ def _fashion_mnist(root: Path | None) -> tuple[np.ndarray, ...]:
             raise DataUnavailable(
                 "Fashion-MNIST was not found and could not be downloaded "
                 f"({_first_line(error)}): install Debian's package dataset-fashion-mnist, or put its four IDX files "
-                "into a folder and pass --data-root (or set STUDY_DATA), or try --dataset digits, which needs no download"
+                "into a folder and pass --data-root (or set STUDY_DATA), or try --dataset digits, "
+                "which needs no download"
             ) from error
         found = target / "FashionMNIST" / "raw"
     files = {}
@@ -201,8 +206,8 @@ def _cifar(name: str, root: Path | None) -> tuple[np.ndarray, ...]:
     except (RuntimeError, OSError) as error:
         raise DataUnavailable(
             f"{name} was not found under {target} and could not be downloaded ({_first_line(error)}): unpack its "
-            "Python version into a folder and pass --data-root (or set STUDY_DATA), or try --dataset digits, which needs no "
-            "download"
+            "Python version into a folder and pass --data-root (or set STUDY_DATA), or try --dataset digits, "
+            "which needs no download"
         ) from error
     arrays: list[np.ndarray] = []
     for part in parts:

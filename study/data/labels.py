@@ -16,8 +16,10 @@ def labelled_subset(labels_M: torch.Tensor, num_classes: int, fraction: float, s
     for label in range(num_classes):
         members = torch.nonzero(labels_M == label).flatten()
         count = round(fraction * len(members))
+        if len(members) == 0:
+            raise ConfigError(f"class {label} has no training example: the data set cannot be used with labels")
         if count == 0:
-            needed = 1 / max(len(members), 1)
+            needed = 1 / len(members)
             raise ConfigError(
                 f"data.label_fraction={fraction:g} leaves class {label} ({len(members)} training examples) without a "
                 f"label: use at least {needed:.2g}"

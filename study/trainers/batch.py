@@ -111,7 +111,8 @@ def check_evaluation(config: ReplicateConfig, dataset: Dataset) -> None:
     if per_class > smallest:
         raise ConfigError(
             f"batch.eval={config.batch.eval} needs {per_class} images of every class, but the "
-            f"{config.evaluation.split} split of {dataset.name} has a class with {smallest}: use at most {smallest * step}"
+            f"{config.evaluation.split} split of {dataset.name} has a class with {smallest}: "
+            f"use at most {smallest * step}"
         )
 
 

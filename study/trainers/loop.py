@@ -5,6 +5,7 @@ Train worker or a plain loop calls :meth:`PackRun.advance` until it is done. Wha
 gathers, checkpoints) is in the :class:`RunContext` they pass.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from study.evaluation import is_collapsed, knn_accuracy
 from study.models.packed import Gather, identity_gather
 from study.outcome import Outcome
 from study.trainers.base import Trainer, embed_in_chunks
-from study.trainers.batch import PackBatches, evaluation_set
+from study.trainers.batch import EvaluationSet, PackBatches, evaluation_set
 from study.trainers.optimizer import PackOptimizer
 from study.trainers.supervised import SupervisedTrainer
 from study.trainers.transfusion import TransFusionTrainer
@@ -113,7 +114,6 @@ class PackRun:
         self._dataset = dataset
         self._device = dataset.train.labels.device
         self._batches = PackBatches(dataset, pack, context.rank, context.world_size)
-        self._evaluation = evaluation_set(dataset, pack) if context.rank == 0 else None
         generators = [stream(member.seed, "initialisation") for member in pack]
         self.model = self._trainer.build(self._config, dataset, generators).to(self._device)
         rates = [member.config.optimizer.learning_rate for member in pack]
@@ -130,6 +130,11 @@ class PackRun:
         self._report_interval = min(max(self._num_steps // 20, 1), _MAX_STEPS_PER_REPORT)
         self._restore()
         self._last_checkpoint = time.monotonic()
+
+    @functools.cached_property
+    def _evaluation(self) -> EvaluationSet:
+        """The evaluation batches, drawn and viewed when first needed, by rank 0 only."""
+        return evaluation_set(self._dataset, [member.replicate for member in self._members])
 
     @property
     def is_done(self) -> bool:
@@ -176,7 +181,7 @@ class PackRun:
     def _evaluate(self) -> None:
         means = {name: (total / self._num_summed).tolist() for name, total in self._sums.items()}
         self._sums, self._num_summed = {}, 0
-        if self._evaluation is None:
+        if self._context.rank != 0:
             return
         self.model.eval()
         measured = self._trainer.evaluate(self.model, self._evaluation, self._config)
@@ -188,13 +193,13 @@ class PackRun:
                 member.curves.append(CurvePoint(examples=examples, metric=name, value=float(value)))
 
     def results(self, untrained_knn: Sequence[float | None]) -> list[ReplicateResult]:
-        """Results of all members, on rank 0, once the run is done; deletes their checkpoints.
+        """Results of all members, on rank 0, once the run is done.
 
         Args:
             untrained_knn: the k-nearest-neighbour accuracy of each member before training, where measured.
         """
         assert self.is_done
-        assert self._evaluation is not None
+        assert self._context.rank == 0
         start = time.monotonic()
         trained_knn = self.knn_accuracies()
         is_alive = self._is_alive_R.tolist()

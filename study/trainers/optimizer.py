@@ -67,7 +67,7 @@ class PackOptimizer:
         slices = self._optimizer.param_groups[replicate]["params"]
         for row, saved, moments in zip(slices, state["parameters"], state["moments"], strict=True):
             row.copy_(saved)
-            self._optimizer.state[row] = {name: value.to(row.device) for name, value in moments.items()}
+            self._optimizer.state[row] = {name: value.to(row.device, copy=True) for name, value in moments.items()}
 
     def gradient_norms(self) -> torch.Tensor:
         """Euclidean norm of each member's gradient, (R,)."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from study.affinity import affinity, partners
+from study.affinity import affinity, partners, with_dead_rows_uniform
 from study.config import ReplicateConfig
 from study.data.datasets import Dataset
 from study.evaluation import affinity_success, effective_rank, mean_cosine, pair_auc
@@ -68,6 +68,8 @@ class TransFusionTrainer:
         a = affinity(*model.head(z.unflatten(1, inputs.shape[1:3])))
         per_batch = affinity_success(a, evaluation.labels_N) | {"pair_auc": pair_auc(a, evaluation.labels_N)}
         if config.data.num_views > 1:
-            per_batch["source_mass"] = (a * partners(evaluation.sources_N, evaluation.sources_N)).sum(-1).mean(-1)
+            per_batch["source_mass"] = (
+                (with_dead_rows_uniform(a) * partners(evaluation.sources_N, evaluation.sources_N)).sum(-1).mean(-1)
+            )
         metrics = {name: values.mean(-1) for name, values in per_batch.items()}
         return metrics | {"effective_rank": effective_rank(z), "mean_cosine": mean_cosine(z)}

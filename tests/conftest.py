@@ -1,0 +1,59 @@
+"""Tiny data sets and configurations that several tests share."""
+
+import pytest
+import torch
+
+from study.config import ReplicateConfig, with_values
+from study.data.datasets import Dataset, load_dataset
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits_config() -> ReplicateConfig:
+    """Six steps on 8 x 8 digits with the smallest encoder; identity weights leave no row dead before training."""
+    return with_values(
+        ReplicateConfig(),
+        {
+            "data.name": "digits",
+            "batch.train": 16,
+            "batch.eval": 20,
+            "model.width": 4,
+            "model.embedding_dim": 8,
+            "model.init": "identity",
+            "horizon.unit": "steps",
+            "horizon.length": 6,
+            "evaluation.num_batches": 2,
+            "evaluation.num_points": 2,
+            "evaluation.knn_bank": 200,
+            "evaluation.knn_neighbours": 5,
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def clusters_config(digits_config: ReplicateConfig) -> ReplicateConfig:
+    """The same on vectors around four centres in 16 dimensions."""
+    return with_values(
+        digits_config,
+        {
+            "data.name": "clusters",
+            "data.strength": 0.8,
+            "data.clusters.dim": 16,
+            "data.clusters.num_classes": 4,
+            "data.clusters.spread": 0.5,
+            "data.clusters.num_sources": 400,
+            "model.encoder": "none",
+            "model.init": "default",
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def digits(digits_config: ReplicateConfig) -> Dataset:
+    return load_dataset(digits_config.data)
+
+
+@pytest.fixture(scope="session")
+def clusters(clusters_config: ReplicateConfig) -> Dataset:
+    return load_dataset(clusters_config.data)

@@ -1,0 +1,149 @@
+"""Two gloo processes on different shards of the global batch equal one process on the whole of it."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from study.config import Replicate, ReplicateConfig, Scalar, with_values
+from study.data.datasets import load_dataset
+from study.distributed import process_group_context
+from study.trainers.batch import PackBatches
+from study.trainers.loop import PackRun, RunContext
+
+COMMON: dict[str, Scalar] = {
+    "batch.train": 16,
+    "batch.eval": 40,
+    "model.init": "identity",
+    "model.width": 4,
+    "model.embedding_dim": 8,
+    "horizon.unit": "steps",
+    "horizon.length": 5,
+    "evaluation.num_batches": 2,
+    "evaluation.num_points": 2,
+    "evaluation.knn_bank": 100,
+    "optimizer.name": "sgd",
+    "optimizer.learning_rate": 0.1,
+}
+CASES: dict[str, dict[str, Scalar]] = {
+    "transfusion": {"data.name": "digits", "model.num_blocks": 3, "model.layer_norm": True},
+    "transfusion with sources as target": {
+        "data.name": "clusters",
+        "data.num_views": 2,
+        "data.clusters.num_sources": 400,
+        "model.encoder": "none",
+        "model.init": "default",
+        "loss.target": "source",
+        "optimizer.name": "adam",
+        "optimizer.learning_rate": 1e-3,
+    },
+    "supervised": {"data.name": "digits", "trainer": "supervised", "data.label_fraction": 0.5},
+}
+SEEDS = (0, 1)
+NUM_STEPS = 2
+
+
+class InDouble(nn.Module):
+    """A model and its inputs in float64."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model.double()
+
+    def forward(self, inputs: torch.Tensor, *rest: Any) -> Any:
+        return self.model(inputs.double(), *rest)
+
+
+def config_of(case: str) -> ReplicateConfig:
+    return with_values(ReplicateConfig(), COMMON | CASES[case])
+
+
+def losses_and_gradients(run: PackRun) -> dict[str, torch.Tensor]:
+    """The loss of each of the first steps at the initial weights, and the sum of their gradients."""
+    found = {f"loss {step}": run.loss_and_gradient(step) for step in range(NUM_STEPS)}
+    return found | {name: p.grad.clone() for name, p in run.model.named_parameters() if p.grad is not None}
+
+
+def measure(case: str, context: RunContext) -> dict[str, Any]:
+    """Everything that must not depend on the number of processes, as seen by one of them."""
+    config = config_of(case)
+    dataset = load_dataset(config.data)
+    pack = [Replicate.of(config, seed, dataset.digest) for seed in SEEDS]
+    in_double = dataclasses.replace(context, wrap=lambda model: context.wrap(InDouble(model)))
+    run = PackRun(pack, dataset, context)
+    while not run.is_done:
+        run.advance()
+    return {
+        "sources": PackBatches(dataset, pack, context.rank, context.world_size).batch(0).sources_RB,
+        "float64": losses_and_gradients(PackRun(pack, dataset, in_double)),
+        "float32": losses_and_gradients(PackRun(pack, dataset, context)),
+        "weights": {name: p.detach().clone() for name, p in run.model.named_parameters()},
+        "metrics": [result.metrics for result in run.results([None, None])] if context.rank == 0 else [],
+    }
+
+
+def work(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    context = process_group_context(None, torch.device("cpu"))
+    torch.save({case: measure(case, context) for case in CASES}, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+Measured = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> list[Measured]:
+    """What each of two processes measured, of every case."""
+    folder = tmp_path_factory.mktemp("gloo")
+    mp.spawn(work, args=(str(folder),), nprocs=2)
+    return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def alone() -> Measured:
+    return {case: measure(case, RunContext()) for case in CASES}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_workers_have_different_shards_of_one_batch(workers: list[Measured], alone: Measured, case: str) -> None:
+    shards = [worker[case]["sources"] for worker in workers]
+    assert not torch.equal(*shards)
+    assert torch.equal(torch.cat(shards, dim=1), alone[case]["sources"])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_loss_and_gradient_equal_one_process_in_double(workers: list[Measured], alone: Measured, case: str) -> None:
+    for worker in workers:
+        assert set(worker[case]["float64"]) == set(alone[case]["float64"])
+        for name, expected in alone[case]["float64"].items():
+            assert expected.dtype == torch.float64
+            assert (expected != 0).any()
+            torch.testing.assert_close(worker[case]["float64"][name], expected, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_loss_and_gradient_equal_one_process_in_single(workers: list[Measured], alone: Measured, case: str) -> None:
+    for worker in workers:
+        for name, expected in alone[case]["float32"].items():
+            measured = worker[case]["float32"][name]
+            if name.startswith("loss"):
+                torch.testing.assert_close(measured, expected, atol=1e-6, rtol=1e-6)
+            else:
+                assert float((measured - expected).norm()) < 1e-5 * float(expected.norm())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_trained_weights_and_metrics_equal_one_process(workers: list[Measured], alone: Measured, case: str) -> None:
+    for name, expected in alone[case]["weights"].items():
+        assert torch.equal(workers[0][case]["weights"][name], workers[1][case]["weights"][name])
+        torch.testing.assert_close(workers[0][case]["weights"][name], expected, atol=2e-5, rtol=1e-4)
+    for measured, expected in zip(workers[0][case]["metrics"], alone[case]["metrics"], strict=True):
+        assert measured == pytest.approx(expected, abs=1e-4, rel=1e-4)
+    assert len(alone[case]["metrics"]) == len(SEEDS)

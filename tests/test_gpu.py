@@ -1,0 +1,63 @@
+"""A pack trains on a GPU and gives the numbers of the CPU; run by `make test-gpu` on a machine that has one."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from study.config import Replicate, ReplicateConfig, Scalar, with_values
+from study.data.datasets import Dataset
+from study.outcome import Outcome
+from study.trainers.loop import TRAINERS, PackRun, train_pack
+
+pytestmark = pytest.mark.gpu
+CUDA = torch.device("cuda")
+# Counting metrics jump by one row where two numbers nearly tie; these do not.
+SMOOTH = ("train_loss", "mean_cosine", "effective_rank", "p", "s_j")
+
+
+@pytest.fixture(autouse=True)
+def full_precision() -> Iterator[None]:
+    """Convolutions without TF32, whose rounding is coarser than the comparison."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
+@pytest.fixture(params=["digits", "clusters"])
+def case(request: pytest.FixtureRequest) -> tuple[ReplicateConfig, Dataset]:
+    return request.getfixturevalue(f"{request.param}_config"), request.getfixturevalue(request.param)
+
+
+def pack_of(config: ReplicateConfig, values: dict[str, Scalar]) -> list[Replicate]:
+    return [Replicate.of(with_values(config, values), seed, "data") for seed in range(3)]
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_pack_gives_the_numbers_of_the_cpu(case: tuple[ReplicateConfig, Dataset], trainer: str) -> None:
+    config, dataset = case
+    pack = pack_of(config, {"trainer": trainer, "optimizer.name": "sgd", "optimizer.learning_rate": 0.01})
+    on_cpu, on_gpu = train_pack(pack, dataset), train_pack(pack, dataset.to(CUDA))
+    for cpu, gpu in zip(on_cpu, on_gpu, strict=True):
+        assert gpu.outcome is cpu.outcome is Outcome.OK
+        assert set(gpu.metrics) == set(cpu.metrics)
+        for name in set(SMOOTH) & set(cpu.metrics):
+            assert gpu.metrics[name] == pytest.approx(cpu.metrics[name], rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_pack_stays_on_the_gpu_and_learns(case: tuple[ReplicateConfig, Dataset], trainer: str) -> None:
+    config, dataset = case
+    values: dict[str, Scalar] = {
+        "trainer": trainer,
+        "batch.train": 64,
+        "horizon.length": 60,
+        "optimizer.learning_rate": 0.02,
+        "evaluation.num_points": 6,
+    }
+    run = PackRun(pack_of(config, values), dataset.to(CUDA))
+    assert {p.device.type for p in run.model.parameters()} == {"cuda"}
+    while not run.is_done:
+        run.advance()
+    for result in run.results([None] * 3):
+        losses = [p.value for p in result.curves if p.metric == "train_loss"]
+        assert losses[-1] < 0.95 * losses[0]
