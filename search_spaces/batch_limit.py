@@ -20,7 +20,7 @@ SPACE = SearchSpace(
         evaluation=EvaluationConfig(split="test", knn_bank=5_000),
     ),
     scientific=(Axis(path="batch.train", values=(4, 8, 16, 32, 64, 128, 256, 512), label="training batch (rows)"),),
-    nuisance=(Axis(path="optimizer.learning_rate", values=(1e-4, 3e-4, 1e-3), label="learning rate"),),
+    nuisance=(Axis(path="optimizer.learning_rate", values=(3e-5, 1e-4, 3e-4), label="learning rate"),),
     criterion=Criterion(metric="p", fraction=0.5),
     tuning={"evaluation.split": "validation", "evaluation.knn_bank": 0, "evaluation.num_points": 1},
     margin_octaves=0.5,

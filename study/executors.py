@@ -1,12 +1,12 @@
 """Packs on Ray: a reused Tune actor (inline) or a nested Ray Train run (train), fed round by round."""
 
 import os
+import socket
 import tempfile
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,15 +38,6 @@ from study.tasks import (
     record_failure,
     single_process_context,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RayOptions:
-    """Where and how wide the packs run."""
-
-    address: str
-    max_concurrent: int | None
-    settings: TaskSettings
 
 
 class PackTrainable(tune.Trainable):
@@ -192,12 +183,20 @@ def start_ray(address: str, needs_dashboard: bool) -> None:
                 object_store_memory=128 * 2**20,
             )
         else:
+            _probe(address)
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"no Ray cluster answers at {address!r} ({error_sentence(error)}): check --address or RAY_ADDRESS, or pass "
             "--address local"
         ) from error
+
+
+def _probe(address: str) -> None:
+    """Raise OSError where nothing listens at HOST:PORT: Ray itself would wait there for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def stop_ray() -> None:
@@ -205,17 +204,21 @@ def stop_ray() -> None:
     ray.shutdown()
 
 
-def run_rounds(state: SweepState, options: RayOptions, on_event: Callable[[], None]) -> list[PackTask]:
-    """Run a sweep's rounds to their end in one ``Tuner.fit``; returns the packs that were cut off."""
-    settings = options.settings
+def num_concurrent(settings: TaskSettings, asked: int | None, *, is_local: bool) -> int:
+    """How many packs run at a time; :class:`ConfigError` where one needs more CPUs than this machine has."""
     num_cpus = int(ray.cluster_resources().get("CPU", 1))
-    per_trial = settings.threads if settings.executor == "inline" else settings.threads * settings.workers_per_trial
-    if settings.executor == "train" and options.address == "local" and per_trial > num_cpus:
+    per_pack = settings.threads * settings.workers_per_trial
+    if is_local and per_pack > num_cpus:
         raise ConfigError(
-            f"--workers-per-trial {settings.workers_per_trial} needs {per_trial} CPUs and this machine has {num_cpus}: "
+            f"--workers-per-trial {settings.workers_per_trial} needs {per_pack} CPUs and this machine has {num_cpus}: "
             "ask for fewer workers"
         )
-    width = options.max_concurrent or max(1, num_cpus // per_trial)
+    return asked or max(1, num_cpus // per_pack)
+
+
+def run_rounds(state: SweepState, width: int, on_event: Callable[[], None]) -> list[PackTask]:
+    """Run a sweep's rounds to their end in one ``Tuner.fit``, ``width`` packs at a time; returns those cut off."""
+    settings = state.settings
     searcher = RoundSearcher(state, on_event)
     trainable: Any
     if settings.executor == "inline":

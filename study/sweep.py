@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from study.results.ledger import Ledger
     from study.results.tracking import Tracker
     from study.sweep_state import SweepState
+    from study.tasks import ExecutorName
 
 EXIT_USAGE, EXIT_FAILED, EXIT_BUDGET = 2, 3, 4
 
@@ -177,8 +178,9 @@ class Prepared:
     data_digest: str
     provenance: Provenance
     storage: str
-    executor: str
+    executor: "ExecutorName"
     address: str
+    tracker: "Tracker | None"
 
 
 def prepare(options: argparse.Namespace, design: Design, replicates: int) -> Prepared:
@@ -193,7 +195,8 @@ def prepare(options: argparse.Namespace, design: Design, replicates: int) -> Pre
     if options.executor == "inline" and options.workers_per_trial > 1:
         raise ConfigError("--executor inline has one worker: use --executor train with --workers-per-trial")
     is_wide = options.workers_per_trial > 1 or options.profile == "cluster"
-    executor = options.executor if options.executor != "auto" else ("train" if is_wide else "inline")
+    wanted = options.executor if options.executor != "auto" else ("train" if is_wide else "inline")
+    executor: ExecutorName = "train" if wanted == "train" else "inline"
     address = options.address or os.environ.get("RAY_ADDRESS") or "local"
     if options.use_gpu and address == "local":
         device_for(use_gpu=True)
@@ -201,6 +204,11 @@ def prepare(options: argparse.Namespace, design: Design, replicates: int) -> Pre
     for point in design.points():
         for role in ("tuning", "reported"):
             check_evaluation(design.resolve(point, {}, role), dataset)
+    tracker = None
+    if options.tracking_uri:
+        from study.results.tracking import Tracker
+
+        tracker = Tracker(options.tracking_uri)
     return Prepared(
         design=design,
         replicates=replicates,
@@ -209,51 +217,52 @@ def prepare(options: argparse.Namespace, design: Design, replicates: int) -> Pre
         storage=Store(storage).uri,
         executor=executor,
         address=address,
+        tracker=tracker,
     )
 
 
 def run(options: argparse.Namespace, prepared: Prepared) -> int:
     """Run what is missing, then print the answer."""
     from study.results.ledger import Ledger
-    from study.results.tracking import Tracker, default_tracking_uri
     from study.searcher import RoundPlanner
     from study.sweep_state import SweepState
     from study.tasks import TaskSettings
 
-    design, provenance = prepared.design, prepared.provenance
+    design = prepared.design
     opener = Ledger.open_fresh if options.fresh else Ledger.open
     ledger = opener(prepared.storage, design.study)
     settings = TaskSettings(
         ledger_uri=ledger.store.uri,
         study_hash=design.hash,
         data_root=options.data_root,
-        executor="train" if prepared.executor == "train" else "inline",
+        executor=prepared.executor,
         workers_per_trial=options.workers_per_trial,
         threads=1,
         use_gpu=options.use_gpu,
-        provenance=provenance,
+        provenance=prepared.provenance,
     )
     planner = RoundPlanner(design=design, data_digest=prepared.data_digest, replicates=prepared.replicates)
     hours = options.max_hours
     deadline = float("inf") if hours is None else time.monotonic() + 3600 * hours
     state = SweepState(design=design, ledger=ledger, planner=planner, settings=settings, deadline=deadline)
-    exit_code = 0
+    exit_code = EXIT_FAILED if state.failed_rows() else 0
     if not state.is_plan_finished():
-        tracker = Tracker(options.tracking_uri or default_tracking_uri(prepared.storage))
-        ledger.record_design(
-            {
-                "study_hash": design.hash,
-                "study": design.study,
-                "variant": design.variant,
-                "design": json.dumps(design.canonical(), sort_keys=True),
-                "exploratory": design.is_exploratory,
-                "commit": provenance.commit,
-                "dirty": provenance.dirty,
-                "created_at": datetime.now(UTC),
-            }
-        )
-        exit_code = _run_open_rounds(options, prepared, state, tracker)
+        exit_code = _run_open_rounds(options, prepared, state)
     return _print_answer(options, ledger, design, exit_code)
+
+
+def design_row(design: Design, provenance: Provenance) -> dict[str, object]:
+    """The row that registers a design before its first replicate."""
+    return {
+        "study_hash": design.hash,
+        "study": design.study,
+        "variant": design.variant,
+        "design": json.dumps(design.canonical(), sort_keys=True),
+        "exploratory": design.is_exploratory,
+        "commit": provenance.commit,
+        "dirty": provenance.dirty,
+        "created_at": datetime.now(UTC),
+    }
 
 
 class _Signals:
@@ -270,43 +279,43 @@ class _Signals:
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def _run_open_rounds(options: argparse.Namespace, prepared: Prepared, state: "SweepState", tracker: "Tracker") -> int:
-    from study.executors import RayOptions, run_rounds, start_ray, stop_ray
+def _run_open_rounds(options: argparse.Namespace, prepared: Prepared, state: "SweepState") -> int:
+    from study.executors import num_concurrent, run_rounds, start_ray, stop_ray
+    from study.results.tracking import Tracker, default_tracking_uri
 
     signals = _Signals()
     signals.install()
     started = time.monotonic()
-    interrupted = False
     with ProgressDisplay(state) as display:
-        state.on_round = display.on_round
-        if not prepared.provenance.commit:
-            display.say("commit and dirty flag are unknown here and stay empty (make submit passes them)")
-        display.say(f"ledger {state.ledger.store.uri}")
-
-        def on_event() -> None:
-            display.on_event()
-            tracker.sync(state.ledger, state.design.hash)
-
         try:
             start_ray(prepared.address, needs_dashboard=prepared.executor == "train")
-            ray_options = RayOptions(
-                address=prepared.address, max_concurrent=options.max_concurrent, settings=state.settings
-            )
-            interrupted = bool(run_rounds(state, ray_options, on_event))
+            width = num_concurrent(state.settings, options.max_concurrent, is_local=prepared.address == "local")
+            tracker = prepared.tracker or Tracker(default_tracking_uri(prepared.storage))
+            state.ledger.record_design(design_row(prepared.design, prepared.provenance))
+            state.on_round = display.on_round
+            if not prepared.provenance.commit:
+                display.say("commit and dirty flag are unknown here and stay empty (make submit passes them)")
+            display.say(f"ledger {state.ledger.store.uri}")
+
+            def on_event() -> None:
+                display.on_event()
+                if trouble := tracker.try_sync(state.ledger, state.design.hash):
+                    display.say(f"{trouble}; python -m study.results sync-mlflow catches up")
+
+            is_cut_off = bool(run_rounds(state, width, on_event))
+            on_event()
         except KeyboardInterrupt:
-            interrupted = True
+            is_cut_off = True
         finally:
             stop_ray()
-        tracker.sync(state.ledger, state.design.hash)
         display.say(f"swept for {duration(time.monotonic() - started)}")
-    if interrupted or (not state.is_finished and not state.is_out_of_budget):
+    if is_cut_off or (not state.is_finished and not state.is_out_of_budget):
         print("interrupted: everything finished is kept; the same command goes on from here", file=sys.stderr)
         return 128 + (signals.received or signal.SIGINT)
-    if state.failed_rows():
-        for row in state.failed_rows()[:5]:
-            print(
-                f"replicate {row['key']} {row['outcome']} (attempt {row['attempt']}): {row['error']}", file=sys.stderr
-            )
+    if failed := state.failed_rows():
+        for row in failed[:5]:
+            text = f"replicate {row['key']} {row['outcome']} (attempt {row['attempt']}): {row['error']}"
+            print(text, file=sys.stderr)
         print("the same command tries failed replicates again", file=sys.stderr)
         return EXIT_FAILED
     if state.is_out_of_budget:

@@ -57,6 +57,16 @@ class Tracker:
         self.uri = uri
         self._seen: dict[str, str] = {}
 
+    def try_sync(self, ledger: Ledger, study_hash: str) -> str | None:
+        """:meth:`sync` for a view that must not stop a sweep: returns one sentence where MLflow fails."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.sync(ledger, study_hash)
+        except (MlflowException, OSError) as error:
+            return f"MLflow at {self.uri} could not be written ({str(error).strip().splitlines()[0]})"
+        return None
+
     def sync(self, ledger: Ledger, study_hash: str) -> int:
         """Bring the runs of a design up to date; returns how many child runs were written."""
         state = digest(ledger.names("replicates"))

@@ -1,0 +1,1 @@
+"""Files for machines: the cluster launcher's YAML and its offline check."""

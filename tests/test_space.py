@@ -1,0 +1,255 @@
+"""Search spaces: a contract that every file of search_spaces/ keeps, and how designs are resolved and hashed."""
+
+import dataclasses
+import importlib
+import itertools
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from study.config import ConfigError, ReplicateConfig, field_types, flatten
+from study.space import Axis, Budget, Criterion, SearchSpace, find_studies, load_space, make_design, plan_size
+from tests.synthetic import BATCHES, RATES, STRENGTHS, known_design, search_space
+
+STUDIES = find_studies()
+
+
+def combinations(space: SearchSpace) -> Iterator[tuple[str, str, str]]:
+    return itertools.product(space.variants, space.profiles, space.datasets)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+class TestEverySearchSpace:
+    """What a new file of search_spaces/ inherits."""
+
+    def test_it_loads_under_the_name_of_its_file(self, name: str) -> None:
+        assert load_space(name).name == name
+
+    def test_its_docstring_opens_with_its_question_and_gives_command_size_and_cost(self, name: str) -> None:
+        text = importlib.import_module(f"search_spaces.{name}").__doc__
+        assert text is not None
+        question, blank, *rest = text.splitlines()
+        assert "?" in question, question
+        assert blank == ""
+        assert load_space(name).question.startswith(question[: question.index("?") + 1])
+        head = "\n".join(rest[:3])
+        assert re.search(rf"^Command: +python -m study\.sweep {name}$", head, re.MULTILINE)
+        assert re.search(r"^Cost: +\S", head, re.MULTILINE)
+        size = re.search(r"^Size: +(\d+) to (\d+) replicates", head, re.MULTILINE)
+        assert size is not None
+        design = make_design(load_space(name))
+        planned = plan_size(design, load_space(name).budget.replicates)
+        assert (int(size[1]), int(size[2])) == (planned.least, planned.greatest)
+
+    def test_every_combination_resolves_at_every_point_or_says_why_not(self, name: str) -> None:
+        space = load_space(name)
+        resolved, refused = 0, []
+        for variant, profile, dataset in combinations(space):
+            try:
+                design = make_design(space, variant=variant, profile=profile, dataset=dataset)
+                grid = itertools.product(*([(axis.path, value) for value in axis.values] for axis in design.nuisance))
+                for point, setting, role in itertools.product(design.points(), map(dict, grid), ("tuning", "reported")):
+                    assert isinstance(design.resolve(point, setting, role), ReplicateConfig)
+                    resolved += 1
+            except ConfigError as error:
+                refused.append(str(error))
+        assert resolved
+        assert all(len(sentence) > 20 and "\n" not in sentence for sentence in refused)
+
+    def test_its_default_design_resolves(self, name: str) -> None:
+        design = make_design(load_space(name))
+        assert design.variant == load_space(name).default_variant
+        assert design.resolve(design.points()[0], {}, "reported").data.name in load_space(name).datasets
+
+    def test_combinations_that_differ_in_their_configuration_differ_in_their_hash(self, name: str) -> None:
+        space = load_space(name)
+        designs = [make_design(space, variant=v, profile=p, dataset=d) for v, p, d in combinations(space)]
+        identities = {(d.variant, json.dumps(flatten(d.config))) for d in designs}
+        assert len({d.hash for d in designs}) == len(identities)
+
+    def test_its_hash_ignores_the_order_in_which_dictionaries_are_written(self, name: str) -> None:
+        space = load_space(name)
+
+        def turned(values: object) -> object:
+            assert isinstance(values, dict)
+            items = [(key, turned(value) if isinstance(value, dict) else value) for key, value in values.items()]
+            return dict(reversed(items))
+
+        fields = ("tuning", "variants", "profiles", "datasets")
+        other = dataclasses.replace(space, **{name: turned(getattr(space, name)) for name in fields})
+        variant = space.default_variant
+        assert make_design(other, variant=variant).hash == make_design(space, variant=variant).hash
+
+    def test_its_hash_ignores_the_number_of_replicates(self, name: str) -> None:
+        space = load_space(name)
+        more = dataclasses.replace(space, budget=dataclasses.replace(space.budget, replicates=99))
+        assert make_design(more).hash == make_design(space).hash
+
+    def test_its_hash_depends_on_an_override(self, name: str) -> None:
+        space = load_space(name)
+        changed = make_design(space, overrides={"optimizer.weight_decay": 0.123})
+        assert changed.hash != make_design(space).hash
+        assert changed.is_exploratory
+        assert not make_design(space).is_exploratory
+
+    def test_its_axes_are_configuration_paths_within_reach_of_its_criterion(self, name: str) -> None:
+        from study.results.schema import METRICS, REPLICATES
+
+        space = load_space(name)
+        assert {axis.path for axis in (*space.scientific, *space.nuisance)} <= set(field_types())
+        assert space.criterion.metric in METRICS
+        # The floor of a diverged replicate.
+        assert f"{space.criterion.metric}_before" in {column.name for column in REPLICATES}
+
+
+class TestDesign:
+    def test_profile_data_set_variant_and_set_are_applied_in_this_order(self) -> None:
+        space = search_space(
+            profiles={
+                "laptop": {"model.width": 8, "batch.eval": 20, "evaluation.num_batches": 3, "loss.target": "class"}
+            },
+            datasets={"digits": {"batch.eval": 60, "evaluation.num_batches": 4}},
+            variants={"learning": {"evaluation.num_batches": 5, "horizon.length": 10}},
+        )
+        config = make_design(space, overrides={"horizon.length": 11}).config
+        assert (config.model.width, config.batch.eval) == (8, 60)
+        assert (config.evaluation.num_batches, config.horizon.length) == (5, 11)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"criterion": Criterion(metric="p", fraction=0.9)},
+            {"criterion": Criterion(metric="s_j", fraction=0.5)},
+            {"scientific": (Axis(path=BATCHES.path, values=(4, 16, 128), label="b"),)},
+            {"scientific": (BATCHES, STRENGTHS)},
+            {"nuisance": ()},
+            {"tuning": {"evaluation.split": "validation"}},
+            {"budget": Budget(tuning_seeds=3, replicates=5)},
+            {"laws": ("n2t",)},
+            {"margin_octaves": 0.25},
+            {"name": "other"},
+        ],
+    )
+    def test_the_hash_depends_on_everything_that_was_designed(self, changes: dict[str, object]) -> None:
+        assert known_design(**changes).hash != known_design().hash
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"budget": Budget(tuning_seeds=2, replicates=50)},
+            {"question": "Is it the words?"},
+            {"scientific": (dataclasses.replace(BATCHES, label="other words"),)},
+            {"profiles": {"laptop": {}, "cluster": {"model.width": 32}}},
+        ],
+    )
+    def test_the_hash_ignores_budget_and_words(self, changes: dict[str, object]) -> None:
+        assert known_design(**changes).hash == known_design().hash
+
+    def test_the_hash_depends_on_variant_and_data_set(self) -> None:
+        space = search_space()
+        hashes = {make_design(space, variant=v, dataset=d).hash for v in space.variants for d in space.datasets}
+        assert len(hashes) == 4
+
+    def test_a_value_set_to_what_it_is_already_changes_the_label_but_not_the_hash(self) -> None:
+        same = make_design(search_space(), overrides={"horizon.length": 600})
+        assert same.hash == known_design().hash
+        assert same.is_exploratory
+
+    def test_whole_and_decimal_spellings_of_a_number_are_one_design(self) -> None:
+        space = search_space()
+        whole = make_design(space, overrides={"data.strength": 1})
+        assert whole.hash == make_design(space, overrides={"data.strength": 1.0}).hash
+
+    def test_points_are_the_product_of_the_scientific_axes(self) -> None:
+        points = known_design(scientific=(BATCHES, STRENGTHS)).points()
+        assert [(p[BATCHES.path], p[STRENGTHS.path]) for p in points] == [
+            (4, 0.1), (4, 0.2), (16, 0.1), (16, 0.2), (64, 0.1), (64, 0.2),
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("path", [BATCHES.path, RATES.path])
+    def test_an_axis_cannot_be_fixed(self, path: str) -> None:
+        with pytest.raises(ConfigError, match=f"{path} is an axis of known"):
+            make_design(search_space(), overrides={path: 4})
+
+    @pytest.mark.parametrize(
+        ("wrong", "words"),
+        [
+            ({"variant": "lerning"}, "unknown variant of known 'lerning': did you mean 'learning'?"),
+            ({"profile": "laptops"}, "unknown profile of known 'laptops': did you mean 'laptop'?"),
+            ({"dataset": "digit"}, "unknown data set of known 'digit': did you mean 'digits'?"),
+            ({"overrides": {"horizon.lenght": 3}}, "did you mean 'horizon.length'?"),
+            ({"overrides": {"horizon.length": 0}}, "horizon.length must be at least 1"),
+            ({"overrides": {"horizon.length": 1.5}}, "horizon.length takes a value of type int, not 1.5"),
+            ({"overrides": {"loss.target": "clas"}}, "loss.target takes one of class, source, not 'clas'"),
+        ],
+    )
+    def test_what_a_user_gets_wrong_is_named(self, wrong: dict[str, object], words: str) -> None:
+        with pytest.raises(ConfigError, match=re.escape(words)):
+            make_design(search_space(), **wrong)  # type: ignore[arg-type]
+
+    def test_an_unknown_study_suggests_the_nearest(self) -> None:
+        with pytest.raises(ConfigError, match=r"unknown study 'batchlimit': did you mean 'batch_limit'\?"):
+            load_space("batchlimit")
+
+
+class TestDeclaration:
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"tuning": {"evaluation.splt": "validation"}},
+            {"variants": {"learning": {"trainr": "supervised"}}},
+            {"profiles": {"laptop": {"model.widht": 3}}},
+            {"datasets": {"digits": {"batch.evaluation": 3}}},
+        ],
+    )
+    def test_a_path_that_is_none_is_found_at_import(self, changes: dict[str, object]) -> None:
+        with pytest.raises(AssertionError, match="is no configuration path"):
+            search_space(**changes)
+
+    def test_an_axis_over_no_configuration_path_is_found_at_import(self) -> None:
+        with pytest.raises(AssertionError):
+            Axis(path="optimizer.rate", values=(1.0, 2.0), label="rate")
+
+    def test_a_value_given_twice_is_found_at_import(self) -> None:
+        with pytest.raises(AssertionError):
+            Axis(path=RATES.path, values=(1e-3, 1e-3), label="rate")
+
+    def test_a_nuisance_has_at_least_three_values_per_cell(self) -> None:
+        with pytest.raises(AssertionError, match="at least 3 values"):
+            search_space(nuisance=(Axis(path=RATES.path, values=(1e-3, 1e-2), label="rate"),))
+
+    def test_a_criterion_is_a_fraction_or_a_level(self) -> None:
+        with pytest.raises(AssertionError):
+            Criterion(metric="p")
+        with pytest.raises(AssertionError):
+            Criterion(metric="p", fraction=0.5, level=0.5)
+
+    def test_a_criterion_reads_as_words(self) -> None:
+        assert Criterion(metric="p", fraction=0.5).sentence == "half rise of p"
+        assert Criterion(metric="p", fraction=0.9).sentence == "90% rise of p"
+        assert Criterion(metric="p", level=0.5).sentence == "p = 0.5"
+
+
+class TestAxis:
+    @pytest.mark.parametrize(
+        ("values", "low", "high"),
+        [((1e-4, 3e-4, 1e-3), 3.33e-5, 3.33e-3), ((1, 2, 4), 0.5, 8.0), ((3e-3, 1e-3, 1e-2), 3.33e-4, 3.33e-2)],
+    )
+    def test_a_geometric_grid_goes_on_by_its_own_ratio(
+        self, values: tuple[float, ...], low: float, high: float
+    ) -> None:
+        axis = Axis(path=RATES.path, values=values, label="rate")
+        assert (axis.beyond("low"), axis.beyond("high")) == (low, high)
+
+
+class TestPlanSize:
+    def test_it_counts_tuning_extension_and_reported_replicates(self) -> None:
+        size = plan_size(known_design(scientific=(BATCHES, STRENGTHS)), 5)
+        assert (size.num_points, size.num_tuning, size.num_extension, size.num_reported) == (6, 36, 12, 30)
+        assert (size.least, size.greatest) == (66, 78)
+
+    def test_a_study_without_nuisances_has_only_reported_replicates(self) -> None:
+        size = plan_size(known_design(nuisance=()), 5)
+        assert (size.least, size.greatest) == (15, 15)

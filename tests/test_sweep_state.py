@@ -1,0 +1,297 @@
+"""Where a sweep stands: what is handed out, what is tried again, and that resuming is nothing special."""
+
+import math
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from study.config import Replicate
+from study.outcome import MAX_ATTEMPTS, Outcome
+from study.results.ledger import Ledger
+from study.results.store import Store
+from study.space import Design
+from study.sweep_state import SweepState
+from tests.synthetic import Result, ResultOf, commit, drive, known_design, open_state, rise_and_fall
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(Store(str(tmp_path / "storage")))
+
+
+@pytest.fixture
+def design() -> Design:
+    return known_design()
+
+
+def failing(outcome: Outcome, seed: int) -> ResultOf:
+    """Results in which one seed of the smallest batch ends badly."""
+
+    def result_of(replicate: Replicate) -> Result:
+        is_bad = replicate.seed == seed and replicate.config.batch.train == 4
+        return Result(outcome=outcome) if is_bad else rise_and_fall(replicate)
+
+    return result_of
+
+
+def planned(ledger: Ledger, design: Design) -> list[list[tuple[str, str]]]:
+    return [[(row["role"], row["key"]) for row in rows] for rows in ledger.rounds(design.hash)]
+
+
+def num_attempts(ledger: Ledger) -> Counter[str]:
+    return Counter({key: len(rows) for key, rows in ledger.attempts().items()})
+
+
+def test_a_sweep_runs_every_planned_replicate_once(ledger: Ledger, design: Design) -> None:
+    state = open_state(ledger, design)
+    drive(state, rise_and_fall)
+    assert state.is_finished
+    assert not state.is_out_of_budget
+    keys = [key for round_ in planned(ledger, design) for _, key in round_]
+    assert len(keys) == len(set(keys)) >= 33
+    assert num_attempts(ledger) == Counter(keys)
+
+
+def test_a_round_is_recorded_before_it_runs(ledger: Ledger, design: Design) -> None:
+    state = open_state(ledger, design)
+    task = state.next_task(is_idle=True)
+    assert task is not None
+    recorded = {key for _, key in planned(ledger, design)[0]}
+    assert {replicate.key for replicate in task.replicates} < recorded
+    assert ledger.names("replicates") == []
+
+
+def test_the_next_round_waits_until_the_open_one_is_complete(ledger: Ledger, design: Design) -> None:
+    state = open_state(ledger, design)
+    tasks = []
+    while (task := state.next_task(is_idle=not tasks)) is not None:
+        tasks.append(task)
+    assert sum(len(task.replicates) for task in tasks) == 18
+    for task in tasks[:-1]:
+        commit(task, rise_and_fall)
+        state.note_complete(task)
+        assert state.next_task(is_idle=False) is None
+    assert len(ledger.rounds(design.hash)) == 1
+    commit(tasks[-1], rise_and_fall)
+    state.note_complete(tasks[-1])
+    assert state.next_task(is_idle=True) is not None
+    assert len(ledger.rounds(design.hash)) == 2
+
+
+@pytest.mark.parametrize("num_packs", [0, 1, 2, 3, 5])
+def test_resuming_runs_only_what_is_missing_and_ends_like_a_sweep_never_stopped(
+    tmp_path: Path, design: Design, num_packs: int
+) -> None:
+    whole, stopped = (Ledger(Store(str(tmp_path / name))) for name in ("whole", "stopped"))
+    drive(open_state(whole, design), rise_and_fall)
+    drive(open_state(stopped, design), rise_and_fall, max_packs=num_packs)
+    before = set(num_attempts(stopped))
+    again = drive(open_state(stopped, design), rise_and_fall)
+    assert before.isdisjoint(replicate.key for task in again for replicate in task.replicates)
+    assert planned(stopped, design) == planned(whole, design)
+    assert num_attempts(stopped) == num_attempts(whole)
+
+
+def test_a_finished_study_has_nothing_to_run_and_records_nothing(ledger: Ledger, design: Design) -> None:
+    drive(open_state(ledger, design), rise_and_fall)
+    before = {table: ledger.names(table) for table in ("rounds", "replicates", "curves")}
+    state = open_state(ledger, design)
+    assert state.is_plan_finished()
+    assert drive(state, rise_and_fall) == []
+    assert {table: ledger.names(table) for table in before} == before
+
+
+def test_more_replicates_run_only_the_new_seeds(ledger: Ledger, design: Design) -> None:
+    drive(open_state(ledger, design, 5), rise_and_fall)
+    state = open_state(ledger, design, 7)
+    assert not state.is_plan_finished()
+    tasks = drive(state, rise_and_fall)
+    seeds = Counter(replicate.seed for task in tasks for replicate in task.replicates)
+    assert seeds == {106: 3, 107: 3}
+
+
+def test_a_recorded_round_is_read_and_never_recomputed(ledger: Ledger, design: Design) -> None:
+    first = open_state(ledger, design)
+    first.next_task(is_idle=True)
+    entries = first.rounds[0]
+    other = Ledger(Store(f"{ledger.store.uri}-other"))
+    other.record_round(design.hash, 0, [entry.row(design.hash, 0) for entry in entries[:6]])
+    state = open_state(other, design)
+    tasks = drive(state, rise_and_fall)
+    ran = {replicate.key for task in tasks for replicate in task.replicates if replicate.seed < 100}
+    assert {entry.replicate.key for entry in entries[:6]} <= ran
+    assert ran.isdisjoint(entry.replicate.key for entry in entries[6:])
+
+
+def test_a_replicate_that_another_design_has_finished_is_not_run_again(ledger: Ledger, design: Design) -> None:
+    drive(open_state(ledger, design), rise_and_fall)
+    other = known_design(margin_octaves=0.25)
+    assert other.hash != design.hash
+    state = open_state(ledger, other)
+    assert not state.is_plan_finished()
+    assert drive(state, rise_and_fall) == []
+    assert state.is_finished
+    assert planned(ledger, other) == planned(ledger, design)
+
+
+class TestFailures:
+    @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.HUNG, Outcome.OUT_OF_MEMORY])
+    def test_a_failed_pack_is_not_tried_again_in_the_same_sweep_but_by_the_next(
+        self, ledger: Ledger, design: Design, outcome: Outcome
+    ) -> None:
+        state = open_state(ledger, design)
+        drive(state, failing(outcome, 103))
+        (row,) = state.failed_rows()
+        assert (row["outcome"], row["attempt"], row["seed"]) == (outcome, 1, 103)
+        assert max(num_attempts(ledger).values()) == 1
+        again = open_state(ledger, design)
+        assert not again.is_plan_finished()
+        (task,) = drive(again, rise_and_fall)
+        assert [replicate.seed for replicate in task.replicates] == [103]
+        assert task.attempts == (2,)
+        assert again.failed_rows() == []
+        assert open_state(ledger, design).is_plan_finished()
+
+    def test_a_failure_in_a_tuning_round_keeps_the_next_round_waiting_for_the_next_sweep(
+        self, ledger: Ledger, design: Design
+    ) -> None:
+        drive(open_state(ledger, design), failing(Outcome.FAILED, 1))
+        assert len(ledger.rounds(design.hash)) == 1
+        drive(open_state(ledger, design), rise_and_fall)
+        assert ledger.rounds(design.hash)[-1][0]["role"] == "reported"
+
+    def test_after_three_failures_the_study_goes_on_without_the_replicate(self, ledger: Ledger, design: Design) -> None:
+        for number in range(1, MAX_ATTEMPTS + 1):
+            assert not open_state(ledger, design).is_plan_finished()
+            state = open_state(ledger, design)
+            drive(state, failing(Outcome.FAILED, 103))
+            assert [row["attempt"] for row in state.failed_rows()] == [number]
+        last = open_state(ledger, design)
+        assert last.is_plan_finished()
+        assert [row["attempt"] for row in last.failed_rows()] == [MAX_ATTEMPTS]
+
+    def test_an_interrupted_pack_is_tried_again_in_the_same_sweep(self, ledger: Ledger, design: Design) -> None:
+        interrupted: set[str] = set()
+
+        def once(replicate: Replicate) -> Result:
+            if replicate.key in interrupted:
+                return rise_and_fall(replicate)
+            interrupted.add(replicate.key)
+            return Result(outcome=Outcome.INTERRUPTED)
+
+        state = open_state(ledger, design)
+        drive(state, once)
+        assert state.is_finished
+        assert state.failed_rows() == []
+        assert set(num_attempts(ledger).values()) == {2}
+
+    def test_a_pack_interrupted_again_and_again_waits_for_the_next_sweep(self, ledger: Ledger, design: Design) -> None:
+        state = open_state(ledger, design)
+        drive(state, failing(Outcome.INTERRUPTED, 103))
+        assert max(num_attempts(ledger).values()) == MAX_ATTEMPTS
+        assert [row["outcome"] for row in state.failed_rows()] == ["interrupted"]
+        again = open_state(ledger, design)
+        (task,) = drive(again, rise_and_fall)
+        assert task.attempts == (MAX_ATTEMPTS + 1,)
+        assert open_state(ledger, design).is_plan_finished()
+
+    def test_an_attempt_is_known_by_its_number(self, ledger: Ledger, design: Design) -> None:
+        state = open_state(ledger, design)
+        task = state.next_task(is_idle=True)
+        assert task is not None
+        assert not state.has_attempt(task)
+        commit(task, lambda replicate: Result(outcome=Outcome.INTERRUPTED))
+        assert state.has_attempt(task)
+        state.note_complete(task)
+        retried = next(t for t in iter(lambda: state.next_task(is_idle=True), None) if t.attempts[0] == 2)
+        assert {r.key for r in retried.replicates} <= {r.key for r in task.replicates}
+        assert not state.has_attempt(retried)
+
+
+class TestBudget:
+    def test_a_sweep_without_time_left_starts_and_records_nothing(self, ledger: Ledger, design: Design) -> None:
+        state = open_state(ledger, design, deadline=-math.inf)
+        assert state.next_task(is_idle=True) is None
+        assert state.is_out_of_budget
+        assert not state.is_finished
+        assert ledger.names("rounds") == []
+
+    def test_packs_that_run_when_the_time_ends_are_waited_for(self, ledger: Ledger, design: Design) -> None:
+        state = open_state(ledger, design)
+        task = state.next_task(is_idle=True)
+        assert task is not None
+        state.deadline = -math.inf
+        assert state.next_task(is_idle=False) is None
+        assert not state.is_out_of_budget
+        commit(task, rise_and_fall)
+        state.note_complete(task)
+        assert state.next_task(is_idle=True) is None
+        assert state.is_out_of_budget
+        drive(open_state(ledger, design), rise_and_fall)
+        assert set(num_attempts(ledger).values()) == {1}
+
+    def test_a_sweep_that_is_complete_when_the_time_ends_is_not_out_of_budget(
+        self, ledger: Ledger, design: Design
+    ) -> None:
+        drive(open_state(ledger, design), rise_and_fall)
+        state = open_state(ledger, design, deadline=-math.inf)
+        assert state.next_task(is_idle=True) is None
+        assert not state.is_out_of_budget
+
+
+class TestProgress:
+    def test_counts_go_from_none_to_all(self, ledger: Ledger, design: Design) -> None:
+        state = open_state(ledger, design)
+        assert state.counts() == (0, 33)
+        seen = []
+        while (task := state.next_task(is_idle=True)) is not None:
+            commit(task, rise_and_fall)
+            state.note_complete(task)
+            seen.append(state.counts())
+        assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+        assert seen[-1][0] == seen[-1][1] == sum(map(len, state.rounds))
+
+    def test_each_round_is_announced_once(self, ledger: Ledger, design: Design) -> None:
+        state = open_state(ledger, design)
+        heard: list[tuple[int, int]] = []
+        state.on_round = lambda index, entries: heard.append((index, len(entries)))
+        drive(state, rise_and_fall)
+        assert heard == [(index, len(round_)) for index, round_ in enumerate(planned(ledger, design))]
+
+    def test_a_pack_counts_as_hung_after_ten_times_what_its_shape_has_taken(
+        self, ledger: Ledger, design: Design, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        state = open_state(ledger, design)
+        first = state.next_task(is_idle=True)
+        assert first is not None
+        assert first.hang_seconds == 300
+        drive(state, failing(Outcome.FAILED, 103))
+        monkeypatch.setattr("study.sweep_state._MIN_HANG_SECONDS", 1.0)
+        task = open_state(ledger, design).next_task(is_idle=True)
+        assert task is not None
+        # Every invented replicate takes 2 s of its pack, which in the reported round has five of them.
+        assert task.hang_seconds == 10 * 2.0 * 5
+
+    def test_the_time_left_shrinks_with_the_progress_of_a_running_pack(
+        self, ledger: Ledger, design: Design, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        state = open_state(ledger, design)
+        task = state.next_task(is_idle=True)
+        assert task is not None
+        monkeypatch.setattr("study.sweep_state.time.monotonic", lambda: state._started + 60)
+        assert state.seconds_left() is None
+        state.note_progress(task, 0.25)
+        quarter = state.seconds_left()
+        state.note_progress(task, 0.75)
+        three_quarters = state.seconds_left()
+        assert quarter is not None
+        assert three_quarters is not None
+        assert 0 < three_quarters < quarter
+
+
+def test_tasks_survive_the_way_to_a_worker(ledger: Ledger, design: Design) -> None:
+    state: SweepState = open_state(ledger, design)
+    task = state.next_task(is_idle=True)
+    assert task is not None
+    assert type(task).from_dict(task.to_dict()) == task
