@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
-STORAGE ?= $(shell $(BIN)/python -c "from study.results.store import default_storage; print(default_storage())" 2>/dev/null)
 SOURCES := study search_spaces analysis tests benchmarks cluster
 
 .PHONY: batch_limit smoke mlflow submit test test-slow test-gpu test-all check format lock bench clean
@@ -21,9 +20,8 @@ $(VENV)/.installed-dev: pyproject.toml requirements.lock
 	$(PIP_INSTALL) -e '.[dev]'
 	touch $@ $(VENV)/.installed
 
-mlflow: $(VENV)/.installed  ## Open MLflow on the runs of the default storage (or STORAGE=...).
-	@echo "open http://127.0.0.1:5000"
-	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow server --backend-store-uri sqlite:///$(STORAGE)/mlflow.db --host 127.0.0.1 --port 5000
+mlflow: $(VENV)/.installed  ## Serve MLflow on the default storage (or STORAGE=...), with links to the comparisons.
+	$(BIN)/python -m study.results mlflow $(if $(STORAGE),--storage $(STORAGE))
 
 submit: $(VENV)/.installed  ## Submit a study to the cluster at RAY_API_SERVER_ADDRESS, with commit and dirty flag.
 	$(BIN)/ray job submit --working-dir . \

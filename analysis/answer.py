@@ -1,5 +1,6 @@
 """The answer of a study, computed from its ledger."""
 
+import itertools
 import json
 import math
 from dataclasses import dataclass
@@ -114,13 +115,12 @@ def answer(ledger: Ledger, study_hash: str | None = None) -> StudyAnswer:
     frame = replicates_frame(ledger, design.hash)
     reported = frame[frame["role"] == "reported"]
     first, *rest = [path for path, _ in design.axes]
-    groups = reported.groupby(rest, sort=True) if rest else [((), reported)]
     slices = []
-    for values, part in groups:
+    for values in itertools.product(*(sorted(values) for _, values in design.axes[1:])):
         others = dict(zip(rest, values, strict=True))
-        tuning = frame[frame["role"] == "tuning"]
+        part, tuning = reported, frame[frame["role"] == "tuning"]
         for path, value in others.items():
-            tuning = tuning[tuning[path] == value]
+            part, tuning = (rows[rows[path] == value] if len(rows) else rows for rows in (part, tuning))
         slices.append(_slice(ledger, design, first, others, part, tuning))
     outcomes = frame["outcome"].fillna("open").value_counts().to_dict()
     started = pd.to_datetime(frame["started_at"]) if "started_at" in frame else pd.Series(dtype="datetime64[us, UTC]")
@@ -142,7 +142,7 @@ def _slice(
     has_diverged = bool((usable["outcome"] == str(Outcome.DIVERGED)).any())
     without, _ = _fit(design, axis, measured(usable)) if has_diverged else (None, "")
     tuned, at_edge = {}, []
-    for x, cell in part.groupby(axis):
+    for x, cell in part.groupby(axis) if len(part) else ():
         setting = json.loads(cell["nuisance"].iloc[0])
         tuned[float(x)] = setting
         tried = tuning[tuning[axis] == x]
@@ -153,7 +153,7 @@ def _slice(
             at_edge.append(float(x))
     untuned_setting = {path: values[len(values) // 2] for path, values in design.nuisance_axes}
     untuned = tuning
-    for path, value in untuned_setting.items():
+    for path, value in untuned_setting.items() if len(untuned) else ():
         untuned = untuned[untuned[path] == value]
     return Slice(
         others=others,

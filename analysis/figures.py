@@ -57,8 +57,8 @@ def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
     ax.minorticks_off()
     if len(part.untuned):
         untuned = mean_curve(part.untuned, axis, design.metric)
-        setting = ", ".join(f"{value:g}" for value in part.untuned_setting.values())
-        label = f"untuned ({setting}), validation split"
+        setting = ", ".join(f"{_short(path)} {value:g}" for path, value in part.untuned_setting.items())
+        label = f"untuned: {setting}, validation split"
         ax.plot(untuned[axis], untuned["mean"], ":", color="0.55", lw=1.3, marker="x", ms=4, label=label)
     if len(part.frame):
         means = mean_curve(part.frame, axis, design.metric)
@@ -74,7 +74,8 @@ def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
         title += " · " + ", ".join(f"{path} = {value}" for path, value in part.others.items())
     ax.set_title(title, fontsize=10, loc="left")
     ax.set_ylabel({"p": "P (test batches)"}.get(design.metric, design.metric))
-    ax.legend(fontsize=8, frameon=False, loc="best")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize=8, frameon=False, loc="best")
 
 
 def _draw_fit(ax: Axes, fit: CurveFit) -> None:
@@ -92,8 +93,17 @@ def _draw_crossing(ax: Axes, crossing: Crossing, colour: str, name: str) -> None
         return
     left, right = ax.get_xlim()
     ax.axvspan(crossing.low or left, crossing.high or right, color=colour, alpha=0.14, lw=0)
-    ax.axvline(crossing.estimate, color=colour, lw=1.6, label=f"{name} {crossing.estimate:.3g}")
+    ax.axvline(crossing.estimate, color=colour, lw=1.6, label=f"{name} {_interval(crossing)}")
     ax.set_xlim(left, right)
+
+
+def _interval(crossing: Crossing) -> str:
+    low, high = ("?" if end is None else f"{end:.2g}" for end in (crossing.low, crossing.high))
+    return f"{crossing.estimate:.2g} ({low} to {high})"
+
+
+def _short(path: str) -> str:
+    return path.rpartition(".")[2].replace("_", " ")
 
 
 def _draw_nuisance(ax: Axes, result: StudyAnswer, part: Slice) -> None:
@@ -104,7 +114,8 @@ def _draw_nuisance(ax: Axes, result: StudyAnswer, part: Slice) -> None:
         part.at_edge, [part.tuned[x][path] for x in part.at_edge], "o", color=_FIT, ms=8, mfc="none", label="at edge"
     )
     ax.set_yscale("log")
-    ax.set_ylabel(path.rpartition(".")[2].replace("_", " "), fontsize=8)
+    ax.margins(y=0.3)
+    ax.set_ylabel(_short(path), fontsize=8)
     ax.tick_params(labelsize=8)
     if part.at_edge:
         ax.legend(fontsize=7, frameon=False)

@@ -29,7 +29,7 @@ def replicates_frame(ledger: Ledger, study_hash: str) -> pd.DataFrame:
             rows.append(
                 {**place, **values, "key": entry["key"], "seed": entry["seed"], **settled.get(entry["key"], {})}
             )
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, columns=None if rows else ["round", "role", "cell", "nuisance", "key", "seed"])
     return frame if "outcome" in frame else frame.assign(outcome=None)
 
 

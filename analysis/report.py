@@ -33,9 +33,9 @@ def make_report(ledger: Ledger, study_hash: str | None = None) -> Report:
     for kind in ("png", "svg"):
         ledger.store.write(f"{stem}.{kind}", figure_bytes(figure, kind))
     ledger.store.write(f"{stem}.json", json.dumps(to_json(result), indent=1).encode())
-    base = ledger.store.uri
-    text = "\n".join([*word_answer(result), f"figure {base}/{stem}.svg    .png    data {base}/{stem}.json"])
-    return Report(answer=result, text=text, figure=f"{base}/{stem}.svg", data=f"{base}/{stem}.json")
+    drawn, data = (ledger.store.locate(f"{stem}.{kind}") for kind in ("svg", "json"))
+    text = "\n".join([*word_answer(result), f"figure {drawn}    .png    data {data}"])
+    return Report(answer=result, text=text, figure=drawn, data=data)
 
 
 def word_answer(result: StudyAnswer) -> list[str]:
@@ -78,7 +78,7 @@ def _word_slice(result: StudyAnswer, part: Slice) -> list[str]:
     tuning = f", {tuned} tuned per {unit}" if tuned else ""
     note = f"{design.criterion}{tuning}, {result.num_seeds} seeds"
     lines.append(f"{low_word:<22}{fit.rising.describe(unit)}    {note}")
-    lines.append(f"{high_word:<22}{fit.falling.describe(unit)}    at {_horizon(result)}")
+    lines.append(f"{high_word:<22}{fit.falling.describe(unit)}    at {_horizon(part)}")
     lines += [f"note: {flag}" for flag in fit.flags]
     if part.fit_without_diverged is not None:
         rising = part.fit_without_diverged.rising
@@ -91,9 +91,7 @@ def _word_slice(result: StudyAnswer, part: Slice) -> list[str]:
         lines.append(f"{design.metric} untuned ({setting}, validation split): " + _points(untuned, axis))
     if part.at_edge:
         cells = ", ".join(f"{x:g}" for x in part.at_edge)
-        lines.append(
-            f"learning rate at edge: the best value tried at {unit} {cells} has no tried neighbour on one side"
-        )
+        lines.append(f"{tuned} at edge: the best value tried at {unit} {cells} has no tried neighbour on one side")
     if part.knn is not None:
         knn = part.knn
         raw = "" if knn.raw is None else f", raw inputs {knn.raw:.3f}"
@@ -105,8 +103,8 @@ def _points(means: "object", axis: str) -> str:
     return "  ".join(f"{row[axis]:g}: {row['mean']:.3f}" for _, row in means.iterrows())  # type: ignore[attr-defined]
 
 
-def _horizon(result: StudyAnswer) -> str:
-    config = json.loads(result.slices[0].frame["config"].iloc[0])
+def _horizon(part: Slice) -> str:
+    config = json.loads(part.frame["config"].iloc[0])
     unit = {"examples": "training images", "steps": "steps"}[config["horizon.unit"]]
     return f"{config['horizon.length']:,} {unit}"
 

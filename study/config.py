@@ -6,6 +6,7 @@ is not. Configurations are frozen; variants derive with :func:`with_values`.
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
 import math
@@ -218,6 +219,7 @@ def _unknown(kind: str, name: str, known: typing.Iterable[str]) -> str:
 unknown_name_sentence = _unknown
 
 
+@functools.cache
 def field_types(config_class: type = ReplicateConfig, prefix: str = "") -> dict[str, Any]:
     """Every settable path of a configuration class with its type, such as ``{"batch.train": int, ...}``."""
     found: dict[str, Any] = {}

@@ -26,9 +26,9 @@ def duration(seconds: float) -> str:
 class ProgressDisplay:
     """Prints to ``stream``; use as a context manager around the sweep."""
 
-    def __init__(self, state: "SweepState", stream: TextIO = sys.stderr) -> None:
+    def __init__(self, state: "SweepState", stream: TextIO | None = None) -> None:
         self._state = state
-        self._stream = stream
+        self._stream = stream = stream or sys.stderr
         self._started = time.monotonic()
         self._last: tuple[int, int] | None = None
         self._live: Live | None = None

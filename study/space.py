@@ -102,6 +102,7 @@ class SearchSpace:
             assert path in known, f"{self.name}: {path} is no configuration path"
         for axis in self.nuisance:
             assert len(axis.values) >= 3, f"{self.name}: a nuisance needs at least 3 values per cell"
+            assert field_types()[axis.path] is float, f"{self.name}: a nuisance is a float on a log axis"
 
     @property
     def default_variant(self) -> str:

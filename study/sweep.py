@@ -79,14 +79,20 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes a whole number, not {text!r}") from None
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return value
 
 
 def _positive_float(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes a number, not {text!r}") from None
     if not value > 0:
         raise argparse.ArgumentTypeError("must be positive")
     return value
@@ -94,11 +100,13 @@ def _positive_float(text: str) -> float:
 
 def parse_overrides(items: Sequence[str]) -> dict[str, Scalar]:
     """Read PATH=VALUE items; :class:`ConfigError` for a wrong form, path or type."""
-    values = {}
+    values: dict[str, Scalar] = {}
     for item in items:
         path, mark, text = item.partition("=")
         if not mark:
             raise ConfigError(f"--set takes PATH=VALUE, not {item!r}")
+        if path in values:
+            raise ConfigError(f"--set gives {path} twice: give it once")
         values[path] = parse_value(path, text)
     return values
 
@@ -295,11 +303,15 @@ def _run_open_rounds(options: argparse.Namespace, prepared: Prepared, state: "Sw
             state.on_round = display.on_round
             if not prepared.provenance.commit:
                 display.say("commit and dirty flag are unknown here and stay empty (make submit passes them)")
-            display.say(f"ledger {state.ledger.store.uri}")
+            display.say(f"ledger {state.ledger.store.shown}")
+
+            said: set[str] = set()
 
             def on_event() -> None:
                 display.on_event()
-                if trouble := tracker.try_sync(state.ledger, state.design.hash):
+                trouble = tracker.try_sync(state.ledger, state.design.hash)
+                if trouble and trouble not in said:
+                    said.add(trouble)
                     display.say(f"{trouble}; python -m study.results sync-mlflow catches up")
 
             is_cut_off = bool(run_rounds(state, width, on_event))
@@ -329,13 +341,15 @@ def _print_answer(options: argparse.Namespace, ledger: "Ledger", design: Design,
     from analysis.report import make_report
 
     if not ledger.names("replicates"):
+        if options.json:
+            print(json.dumps({"study": design.study, "design": design.hash, "num_planned": 0, "exit_code": exit_code}))
         return exit_code
     report = make_report(ledger, design.hash)
     if options.json:
         print(json.dumps(to_json(report.answer) | {"figure": report.figure, "exit_code": exit_code}))
     else:
         print(report.text)
-        print("compare: make mlflow")
+        print("compare: make mlflow" + (f" STORAGE={options.storage}" if options.storage else ""))
     return exit_code
 
 

@@ -114,7 +114,7 @@ class TestContents:
         run = next(run for run in children(uri, "reported") if run.data.params["batch.train"] == "16")
         assert run.data.metrics["p"] == pytest.approx(0.3)
         assert run.data.metrics["p_sd"] == pytest.approx(0.025**0.5)
-        assert run.data.metrics["num_measured"] == 5
+        assert run.data.params["num_measured"] == "5"
         assert run.data.params["seeds"] == "101,102,103,104,105"
         assert run.data.params["horizon.length"] == "600"
         curve = histories(uri, run)["curve/p"]
@@ -146,7 +146,7 @@ class TestContents:
         Tracker(uri).sync(ledger, design.hash)
         for run in children(uri, "reported"):
             assert run.data.metrics["p"] == 0.5
-            assert run.data.metrics["num_measured"] == 4
+            assert run.data.params["num_measured"] == "4"
             outcomes = {outcome: run.data.tags.get(f"study.{outcome}") for outcome in Outcome}
             assert outcomes == dict.fromkeys(Outcome) | {"ok": "3", "collapsed": "1", "diverged": "1"}
 
@@ -158,7 +158,8 @@ class TestContents:
             fill(ledger, design, lambda replicate: Result(outcome=Outcome.OUT_OF_MEMORY))
         Tracker(uri).sync(ledger, design.hash)
         assert len(children(uri)) == 2
-        assert all(run.data.metrics == {"num_measured": 0} for run in children(uri))
+        assert all(run.data.metrics == {} for run in children(uri))
+        assert all(run.data.params["num_measured"] == "0" for run in children(uri))
 
     def test_two_designs_of_a_study_are_two_parents_of_one_experiment(
         self, ledger: Ledger, new_database: Callable[[str], str]
@@ -237,7 +238,6 @@ class TestSync:
             with pytest.raises(ConnectionError):
                 tracker.sync(ledger, design.hash)
         assert tracker.sync(ledger, design.hash) == 8
-
 
     def test_a_view_that_cannot_be_written_gives_one_sentence_and_does_not_stop_a_sweep(
         self, ledger: Ledger, new_database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch

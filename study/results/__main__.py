@@ -1,6 +1,7 @@
-"""Look at ledgers without running anything: ``python -m study.results status`` and ``... sync-mlflow``."""
+"""Look at ledgers without running anything: ``python -m study.results status``, ``... sync-mlflow``, ``... mlflow``."""
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from study.results.store import Store, default_storage
 from study.results.tracking import Tracker, default_tracking_uri
 from study.space import find_studies
 
+_HOST, _PORT = "127.0.0.1", 5000
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code (2 for wrong usage or an unreachable server)."""
@@ -19,11 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, text in (
         ("status", "designs, rounds and outcomes of every study"),
         ("sync-mlflow", "rebuild MLflow's runs from the ledger"),
+        ("mlflow", "serve MLflow's UI on this machine, with a link to the comparison of every design"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("--storage", help="folder or URL of the ledgers; $STUDY_STORAGE, else a per-user folder")
         command.add_argument("--study", help="one study; all where not given")
-        if name == "sync-mlflow":
+        if name != "status":
             command.add_argument("--tracking-uri", help="MLflow; a SQLite file in the storage where not given")
     options = parser.parse_args(arguments)
     storage = options.storage or default_storage()
@@ -34,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ledgers = [(name, Ledger.open(storage, name)) for name in studies if options.study in (None, name)]
         used = [(name, ledger) for name, ledger in ledgers if ledger.names("designs")]
         if not used:
-            raise ConfigError(f"no study has run in {Store(storage).uri} yet: python -m study.sweep NAME starts one")
+            raise ConfigError(f"no study has run in {Store(storage).shown} yet: python -m study.sweep NAME starts one")
         if options.command == "status":
             for name, ledger in used:
                 print_status(name, ledger)
@@ -43,17 +47,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name, ledger in used:
                 for design in ledger.read("designs").to_pylist():
                     written = tracker.sync(ledger, design["study_hash"])
-                    print(f"{name} {design['study_hash']}: {written} runs written, in {tracker.uri}")
+                    if options.command == "sync-mlflow":
+                        print(f"{name} {design['study_hash']}: {written} runs written, in {tracker.uri}")
+                    elif link := tracker.comparison(name, design["study_hash"]):
+                        print(f"{name} {design['study_hash']}: http://{_HOST}:{_PORT}/{link}", flush=True)
+            if options.command == "mlflow":
+                serve(tracker.uri)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
+def serve(tracking_uri: str) -> None:
+    """Become the MLflow server; ends with Ctrl-C."""
+    server = [sys.executable, "-m", "mlflow", "server", "--host", _HOST, "--port", str(_PORT)]
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.execv(sys.executable, [*server, "--backend-store-uri", tracking_uri])
+
+
 def print_status(name: str, ledger: Ledger) -> None:
     """Print the designs of a ledger with their rounds and outcomes."""
     settled, attempts = ledger.settled(), ledger.attempts()
-    print(f"{name}  {ledger.store.uri}")
+    print(f"{name}  {ledger.store.shown}")
     for design in sorted(ledger.read("designs").to_pylist(), key=lambda row: row["created_at"]):
         rounds = ledger.rounds(design["study_hash"])
         keys = {row["key"] for round_ in rounds for row in round_}

@@ -1,6 +1,8 @@
 """Complete files at a local path or a URL (s3://, gs://): a reader never sees half of one."""
 
+import contextlib
 import os
+import re
 import uuid
 from pathlib import Path
 
@@ -18,7 +20,9 @@ class Store:
             try:
                 self._fs, self._root = fs.FileSystem.from_uri(self.uri)
             except (OSError, ValueError) as error:
-                raise ConfigError(f"storage {uri!r} cannot be used ({_first_line(error)}): check the URL") from error
+                raise ConfigError(
+                    f"storage {without_secret(uri)!r} cannot be used ({_first_line(error)}): check the URL"
+                ) from error
         else:
             self.uri = str(Path(uri).expanduser().absolute())
             self._fs, self._root = fs.LocalFileSystem(), self.uri
@@ -28,6 +32,16 @@ class Store:
         """The folder ``name`` inside this one; query parameters of a URL stay at its end."""
         base, mark, query = self.uri.partition("?")
         return Store(f"{base.rstrip('/')}/{name}{mark}{query}")
+
+    @property
+    def shown(self) -> str:
+        """The address without a user's key and secret, for people to read."""
+        return without_secret(self.uri)
+
+    def locate(self, path: str) -> str:
+        """Where a file of this folder is, for people to read; query parameters of a URL stay at its end."""
+        base, mark, query = self.shown.partition("?")
+        return f"{base}/{path}{mark}{query}"
 
     @property
     def local_path(self) -> Path | None:
@@ -74,17 +88,26 @@ class Store:
     def check_writable(self) -> None:
         """Raise :class:`ConfigError` with one sentence where nothing can be written; leaves nothing behind."""
         probe = f".probe-{uuid.uuid4().hex}"
-        existed = self.local_path is None or self.local_path.exists()
+        folder = self.local_path
+        made = [] if folder is None else [place for place in (folder, *folder.parents) if not place.exists()]
         try:
             self.write(probe, b"")
             self.delete(probe)
         except OSError as error:
             raise ConfigError(
-                f"storage {self.uri} cannot be written ({_first_line(error)}): pass a folder of yours or a URL with "
+                f"storage {self.shown} cannot be written ({_first_line(error)}): pass a folder of yours or a URL with "
                 "--storage, or set STUDY_STORAGE"
             ) from error
-        if not existed and self.local_path is not None:
-            os.removedirs(self.local_path)
+        finally:
+            for place in made:
+                # Another sweep may have begun to write there.
+                with contextlib.suppress(OSError):
+                    place.rmdir()
+
+
+def without_secret(uri: str) -> str:
+    """A URL without the key and secret before its host."""
+    return re.sub(r"(?<=://)[^/@]*@", "", uri)
 
 
 def _first_line(error: BaseException) -> str:
@@ -95,5 +118,10 @@ def default_storage() -> str:
     """``$STUDY_STORAGE``, else a per-user data folder: absolute, as a submitted job's working folder is thrown away."""
     if from_environment := os.environ.get("STUDY_STORAGE"):
         return from_environment
+    return user_folder()
+
+
+def user_folder() -> str:
+    """The per-user data folder of this machine."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return str(Path(base) / "limit-study")

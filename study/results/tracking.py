@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from study.config import ConfigError, digest
 from study.outcome import MEASURED_OUTCOMES, Outcome
@@ -26,10 +27,12 @@ _NAME_TAG = "mlflow.runName"
 
 
 def default_tracking_uri(storage: str) -> str:
-    """A SQLite file in a local storage; beside object stores, in the per-user data folder."""
-    from study.results.store import default_storage
+    """``$MLFLOW_TRACKING_URI``, else a SQLite file in a local storage or in the per-user data folder."""
+    if from_environment := os.environ.get("MLFLOW_TRACKING_URI"):
+        return from_environment
+    from study.results.store import user_folder
 
-    folder = Path(default_storage() if "://" in storage else storage).absolute()
+    folder = Path(user_folder() if "://" in storage else storage).absolute()
     return f"sqlite:///{folder / 'mlflow.db'}"
 
 
@@ -40,12 +43,12 @@ class Tracker:
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
-        if uri.startswith("sqlite:///"):
-            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         # One quick try decides whether a server answers; MLflow would go on for minutes.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         try:
+            if uri.startswith("sqlite:///"):
+                Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
             self._client = MlflowClient(tracking_uri=uri)
             self._client.search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
@@ -64,7 +67,8 @@ class Tracker:
         try:
             self.sync(ledger, study_hash)
         except (MlflowException, OSError) as error:
-            return f"MLflow at {self.uri} could not be written ({str(error).strip().splitlines()[0]})"
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            return f"MLflow at {self.uri} could not be written ({first})"
         return None
 
     def sync(self, ledger: Ledger, study_hash: str) -> int:
@@ -72,7 +76,6 @@ class Tracker:
         state = digest(ledger.names("replicates"))
         if self._seen.get(study_hash) == state:
             return 0
-        self._seen[study_hash] = state
         designs = [row for row in ledger.read("designs").to_pylist() if row["study_hash"] == study_hash]
         if not designs:
             return 0
@@ -97,11 +100,35 @@ class Tracker:
                 self._client.delete_run(old.info.run_id)
             self._child(experiment, parent, name, contents, role, rows, curves)
             written += 1
+        if groups:
+            last = max(row["finished_at"] for rows in groups.values() for row in rows)
+            self._client.set_terminated(parent, end_time=int(last.timestamp() * 1000))
+        self._seen[study_hash] = state
         return written
+
+    def comparison(self, study: str, study_hash: str) -> str | None:
+        """The address, below a server's, of MLflow's page that compares a design's reported points."""
+        found = self._client.get_experiment_by_name(study)
+        if found is None:
+            return None
+        runs = self._runs(found.experiment_id)
+        parents = {run.info.run_id for run in runs.values() if run.data.tags.get("study.design") == study_hash}
+        reported = [
+            run.info.run_id
+            for (name, parent), run in sorted(runs.items(), key=lambda item: item[1].info.start_time)
+            if parent in parents and name.startswith("reported")
+        ]
+        ids, experiments = (quote(json.dumps(value)) for value in (reported, [found.experiment_id]))
+        return f"#/compare-runs?runs={ids}&experiments={experiments}" if reported else None
 
     def _experiment(self, study: str) -> str:
         found = self._client.get_experiment_by_name(study)
-        return found.experiment_id if found is not None else self._client.create_experiment(study)
+        if found is not None:
+            return found.experiment_id
+        # MLflow would record a folder of the current directory; nothing is stored there either way.
+        local = self.uri.startswith("sqlite:///")
+        folder = Path(self.uri.removeprefix("sqlite:///")).parent / "mlflow-artifacts" if local else None
+        return self._client.create_experiment(study, artifact_location=folder.as_uri() if folder else None)
 
     def _runs(self, experiment: str) -> dict[tuple[str, str | None], Any]:
         found, token = {}, None
@@ -117,10 +144,11 @@ class Tracker:
         name = f"{design['variant']} {design['study_hash']}"
         if (name, None) in runs:
             return runs[name, None].info.run_id
-        run = self._client.create_run(experiment, run_name=name, tags={"study.design": design["study_hash"]})
+        created = int(design["created_at"].timestamp() * 1000)
+        tags = {"study.design": design["study_hash"]}
+        run = self._client.create_run(experiment, start_time=created, run_name=name, tags=tags)
         self._client.set_tag(run.info.run_id, "study.exploratory", str(design["exploratory"]).lower())
         self._client.set_tag(run.info.run_id, "study.canonical", design["design"])
-        self._client.set_terminated(run.info.run_id)
         return run.info.run_id
 
     def _child(
@@ -139,8 +167,12 @@ class Tracker:
         finished = max(int(row["finished_at"].timestamp() * 1000) for row in rows)
         tags = {_PARENT_TAG: parent, _STATE_TAG: contents, "study.role": role}
         run = self._client.create_run(experiment, start_time=started, tags=tags, run_name=name)
-        params = dict(json.loads(rows[0]["config"]))
-        params |= {"replicates": len(rows), "seeds": ",".join(str(row["seed"]) for row in rows)}
+        params = json.loads(rows[0]["config"])
+        if params["data.name"] != "clusters":
+            params = {path: value for path, value in params.items() if not path.startswith("data.clusters.")}
+        num_measured = sum(Outcome(row["outcome"]) in MEASURED_OUTCOMES for row in rows)
+        seeds = ",".join(str(row["seed"]) for row in rows)
+        params |= {"replicates": len(rows), "num_measured": num_measured, "seeds": seeds}
         last = max((row["examples"] or 0 for row in rows), default=0)
         metrics = [Metric(name, value, finished, last) for name, value in _aggregates(rows).items()]
         metrics += [Metric(f"curve/{m}", v, finished, step) for m, step, v in _mean_curves(rows, curves)]
@@ -167,7 +199,7 @@ def _child_name(role: str, point: dict[str, Any], nuisance: dict[str, Any]) -> s
 def _aggregates(rows: Sequence[Row]) -> dict[str, float]:
     """Mean and standard deviation of every metric over the measured replicates."""
     measured = [row for row in rows if Outcome(row["outcome"]) in MEASURED_OUTCOMES]
-    found: dict[str, float] = {"num_measured": float(len(measured))}
+    found: dict[str, float] = {}
     for name in METRICS:
         values = [row[name] for row in measured if row[name] is not None]
         if not values:
