@@ -24,8 +24,9 @@ mlflow: $(VENV)/.installed  ## Serve MLflow on the default storage (or STORAGE=.
 	$(BIN)/python -m study.results mlflow $(if $(STORAGE),--storage $(STORAGE))
 
 submit: $(VENV)/.installed  ## Submit a study to the cluster at RAY_API_SERVER_ADDRESS, with commit and dirty flag.
+	commit=$$(git rev-parse HEAD 2>/dev/null) && dirty=$$(test -z "$$(git status --porcelain)"; echo $$?); \
 	$(BIN)/ray job submit --working-dir . \
-	  --runtime-env-json '{"env_vars": {"STUDY_COMMIT": "'$$(git rev-parse HEAD)'", "STUDY_DIRTY": "'$$(test -z "$$(git status --porcelain)"; echo $$?)'"}}' \
+	  --runtime-env-json "{\"env_vars\": {\"STUDY_COMMIT\": \"$$commit\", \"STUDY_DIRTY\": \"$$dirty\"}}" \
 	  -- python -m study.sweep $(or $(STUDY),batch_limit) $(ARGS)
 
 test: $(VENV)/.installed-dev  ## The default tests: CPU, offline.

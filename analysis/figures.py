@@ -34,7 +34,7 @@ def draw_answer(result: StudyAnswer) -> Figure:
     """
     columns = max(1, len(result.slices))
     has_nuisance = bool(result.design.nuisance_axes)
-    figure = Figure(figsize=(7.0 * columns, 5.2 if has_nuisance else 4.2), layout="constrained")
+    figure = Figure(figsize=(7.0 * columns, 5.8 if has_nuisance else 4.8), layout="constrained")
     rows = 2 if has_nuisance else 1
     panels = figure.subplots(rows, columns, squeeze=False, sharex="col", height_ratios=[4, 1][:rows])
     for column, part in enumerate(result.slices):
@@ -42,6 +42,9 @@ def draw_answer(result: StudyAnswer) -> Figure:
         if has_nuisance:
             _draw_nuisance(panels[1][column], result, part)
         panels[-1][column].set_xlabel(_label(result.design.axes[0][0]))
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return figure
 
 
@@ -74,8 +77,6 @@ def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
         title += " · " + ", ".join(f"{path} = {value}" for path, value in part.others.items())
     ax.set_title(title, fontsize=10, loc="left")
     ax.set_ylabel({"p": "P (test batches)"}.get(design.metric, design.metric))
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize=8, frameon=False, loc="best")
 
 
 def _draw_fit(ax: Axes, fit: CurveFit) -> None:
@@ -98,8 +99,14 @@ def _draw_crossing(ax: Axes, crossing: Crossing, colour: str, name: str) -> None
 
 
 def _interval(crossing: Crossing) -> str:
-    low, high = ("?" if end is None else f"{end:.2g}" for end in (crossing.low, crossing.high))
-    return f"{crossing.estimate:.2g} ({low} to {high})"
+    """The estimate and its interval; an end outside the tried range is open."""
+    low, high = ("open" if end is None else _number(end) for end in (crossing.low, crossing.high))
+    assert crossing.estimate is not None
+    return f"{_number(crossing.estimate)}, 95 % interval {low} to {high}"
+
+
+def _number(x: float) -> str:
+    return f"{x:.0f}" if x >= 10 else f"{x:.2g}"
 
 
 def _short(path: str) -> str:
@@ -114,6 +121,9 @@ def _draw_nuisance(ax: Axes, result: StudyAnswer, part: Slice) -> None:
         part.at_edge, [part.tuned[x][path] for x in part.at_edge], "o", color=_FIT, ms=8, mfc="none", label="at edge"
     )
     ax.set_yscale("log")
+    tried = sorted({part.tuned[x][path] for x in xs})
+    ax.set_yticks(tried, [f"{value:g}" for value in tried])
+    ax.minorticks_off()
     ax.margins(y=0.3)
     ax.set_ylabel(_short(path), fontsize=8)
     ax.tick_params(labelsize=8)

@@ -2,7 +2,7 @@
 
 Command: python -m study.sweep batch_limit
 Size:    88 to 104 replicates of 20,000 training images
-Cost:    unmeasured
+Cost:    5 minutes on two cores (2026-11-23)
 
 The batch is varied over powers of two at a fixed number of training images, so a small batch takes more steps. The
 learning rate moves the limit and is tuned afresh at every batch, on other seeds and on the validation split. All

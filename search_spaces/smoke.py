@@ -2,7 +2,7 @@
 
 Command: python -m study.sweep smoke
 Size:    33 to 39 replicates of 600 training images
-Cost:    unmeasured
+Cost:    half a minute on two cores, Ray's start included (2026-11-23)
 """
 
 from study.config import BatchConfig, DataConfig, EvaluationConfig, HorizonConfig, ModelConfig, ReplicateConfig

@@ -39,6 +39,8 @@ from study.tasks import (
     single_process_context,
 )
 
+_LEAST_CLUSTER_WIDTH = 8
+
 
 class PackTrainable(tune.Trainable):
     """Trains one pack after another in one process; a step is one advance of the pack.
@@ -89,26 +91,27 @@ def train_on_workers(config: dict[str, Any]) -> None:
     task = PackTask.from_dict(config["task"])
     settings = task.settings
     started = datetime.now(UTC)
-    storage = settings.ledger_uri if "://" in settings.ledger_uri else tempfile.mkdtemp(prefix="study-train-")
-    trainer = ray.train.torch.TorchTrainer(
-        _train_worker,
-        train_loop_config=config,
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=task.num_workers,
-            use_gpu=settings.use_gpu,
-            resources_per_worker={"CPU": settings.threads, **({"GPU": 1} if settings.use_gpu else {})},
-        ),
-        run_config=ray.train.RunConfig(
-            name=f"{task.replicates[0].key}-{task.attempts[0]}",
-            storage_path=storage,
-            callbacks=[TuneReportCallback()],
-            failure_config=ray.train.FailureConfig(max_failures=2),
-        ),
-    )
-    try:
-        trainer.fit()
-    except Exception as error:
-        record_failure(task, classify(error), error_sentence(error), started, traceback.format_exc())
+    # Checkpoints lie in the ledger's storage: what Train keeps of its own state may be lost.
+    with tempfile.TemporaryDirectory(prefix="study-train-", ignore_cleanup_errors=True) as scratch:
+        trainer = ray.train.torch.TorchTrainer(
+            _train_worker,
+            train_loop_config=config,
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=task.num_workers,
+                use_gpu=settings.use_gpu,
+                resources_per_worker={"CPU": settings.threads, **({"GPU": 1} if settings.use_gpu else {})},
+            ),
+            run_config=ray.train.RunConfig(
+                name=f"{task.replicates[0].key}-{task.attempts[0]}",
+                storage_path=scratch,
+                callbacks=[TuneReportCallback()],
+                failure_config=ray.train.FailureConfig(max_failures=2),
+            ),
+        )
+        try:
+            trainer.fit()
+        except Exception as error:
+            record_failure(task, classify(error), error_sentence(error), started, traceback.format_exc())
 
 
 class RoundSearcher(Searcher):
@@ -206,14 +209,21 @@ def stop_ray() -> None:
 
 def num_concurrent(settings: TaskSettings, asked: int | None, *, is_local: bool) -> int:
     """How many packs run at a time; :class:`ConfigError` where one needs more CPUs than this machine has."""
-    num_cpus = int(ray.cluster_resources().get("CPU", 1))
+    resources = ray.cluster_resources()
+    num_cpus = int(resources.get("CPU", 0))
     per_pack = settings.threads * settings.workers_per_trial
     if is_local and per_pack > num_cpus:
         raise ConfigError(
             f"--workers-per-trial {settings.workers_per_trial} needs {per_pack} CPUs and this machine has {num_cpus}: "
             "ask for fewer workers"
         )
-    return asked or max(1, num_cpus // per_pack)
+    width = num_cpus // per_pack
+    if settings.use_gpu:
+        width = min(width, int(resources.get("GPU", 0)) // settings.workers_per_trial)
+    if not is_local:
+        # An autoscaler adds nodes only for packs that wait: what the cluster has now is no bound.
+        width = max(width, _LEAST_CLUSTER_WIDTH)
+    return asked or max(1, width)
 
 
 def run_rounds(state: SweepState, width: int, on_event: Callable[[], None]) -> list[PackTask]:

@@ -313,11 +313,7 @@ def classify(error: BaseException) -> Outcome:
 
 def single_process_context(checkpoints: Artifacts) -> RunContext:
     """The context of a pack that one process trains."""
-    return RunContext(checkpoints=checkpoints, checkpoint_seconds=_checkpoint_seconds())
-
-
-def _checkpoint_seconds() -> float:
-    return float(os.environ.get("STUDY_CHECKPOINT_SECONDS", "30"))
+    return RunContext(checkpoints=checkpoints)
 
 
 def device_for(use_gpu: bool) -> torch.device:

@@ -7,6 +7,7 @@ gathers, checkpoints) is in the :class:`RunContext` they pass.
 
 import functools
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,10 @@ class CheckpointStore(Protocol):
     def delete(self, key: str) -> None: ...
 
 
+def _checkpoint_seconds() -> float:
+    return float(os.environ.get("STUDY_CHECKPOINT_SECONDS", "30"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
     """What the loop needs of its surroundings; the defaults are one process without checkpoints."""
@@ -52,7 +57,7 @@ class RunContext:
     wrap: Callable[[nn.Module], nn.Module] = lambda model: model
     sum_over_workers: Callable[[torch.Tensor], torch.Tensor] = lambda values: values
     checkpoints: CheckpointStore | None = None
-    checkpoint_seconds: float = 30.0
+    checkpoint_seconds: float = field(default_factory=_checkpoint_seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
