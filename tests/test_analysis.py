@@ -359,15 +359,16 @@ class TestFigure:
         assert figure_bytes(draw_answer(peak_answer), "svg") != figure_bytes(draw_answer(flat_answer), "svg")
 
     def test_it_shows_every_reported_replicate_and_both_thresholds(self, peak_answer: StudyAnswer) -> None:
-        panel = draw_answer(peak_answer).axes[0]
+        figure = draw_answer(peak_answer)
+        panel = figure.axes[0]
         assert any(len(line.get_xdata()) == 40 for line in panel.lines)
-        labels = [text.get_text() for text in panel.get_legend().get_texts()]
+        labels = [text.get_text() for text in figure.legends[0].get_texts()]
         assert any(label.startswith("minimum ") for label in labels)
         assert any(label.startswith("maximum useful ") for label in labels)
 
     def test_no_crossing_draws_no_threshold(self, flat_answer: StudyAnswer) -> None:
-        panel = draw_answer(flat_answer).axes[0]
-        labels = [text.get_text() for text in panel.get_legend().get_texts()]
+        figure = draw_answer(flat_answer)
+        labels = [text.get_text() for text in figure.legends[0].get_texts()]
         assert not any(label.startswith(("minimum", "maximum")) for label in labels)
 
     def test_drawing_changes_no_setting_of_matplotlib(self, peak_answer: StudyAnswer) -> None:
