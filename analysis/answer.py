@@ -13,6 +13,7 @@ from analysis.frames import designs_frame, measured, outcome_values, raw_knn, re
 from study.inference.threshold import Crossing, CurveFit, fit_curve
 from study.outcome import Outcome
 from study.results.ledger import Ledger
+from study.space import Criterion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,21 +29,12 @@ class DesignRecord:
     created_at: pd.Timestamp
     axes: tuple[tuple[str, tuple[Any, ...]], ...]
     nuisance_axes: tuple[tuple[str, tuple[Any, ...]], ...]
-    metric: str
-    fraction: float | None
-    level: float | None
+    criterion: Criterion
     config: dict[str, Any]
 
     @property
     def dataset(self) -> str:
         return self.config.get("data.name", "fashion_mnist")
-
-    @property
-    def criterion(self) -> str:
-        """The criterion in words."""
-        if self.level is not None:
-            return f"{self.metric} = {self.level:g}"
-        return f"half rise of {self.metric}" if self.fraction == 0.5 else f"{self.fraction:.0%} rise of {self.metric}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +94,7 @@ def load_design(ledger: Ledger, study_hash: str | None = None) -> DesignRecord:
         created_at=row["created_at"],
         axes=tuple((path, tuple(values)) for path, values in canonical["scientific"]),
         nuisance_axes=tuple((path, tuple(values)) for path, values in canonical["nuisance"]),
-        metric=canonical["criterion"]["metric"],
-        fraction=canonical["criterion"]["fraction"],
-        level=canonical["criterion"]["level"],
+        criterion=Criterion(**canonical["criterion"]),
         config=canonical["config"],
     )
 
@@ -175,11 +165,11 @@ def _fit(design: DesignRecord, axis: str, frame: pd.DataFrame) -> tuple[CurveFit
     try:
         fit = fit_curve(
             frame[axis].to_numpy(float),
-            outcome_values(frame, design.metric).to_numpy(float),
+            outcome_values(frame, design.criterion.metric).to_numpy(float),
             frame["seed"].to_numpy(),
-            frame[f"{design.metric}_before"].to_numpy(float),
-            fraction=design.fraction,
-            level=design.level,
+            frame[f"{design.criterion.metric}_before"].to_numpy(float),
+            fraction=design.criterion.fraction,
+            level=design.criterion.level,
         )
     except ValueError as error:
         return None, str(error)
@@ -189,7 +179,7 @@ def _fit(design: DesignRecord, axis: str, frame: pd.DataFrame) -> tuple[CurveFit
 def _knn(ledger: Ledger, design: DesignRecord, axis: str, frame: pd.DataFrame) -> KnnComparison | None:
     if frame.empty or frame["knn_accuracy"].isna().all():
         return None
-    best = frame.groupby(axis)[design.metric].mean().idxmax()
+    best = frame.groupby(axis)[design.criterion.metric].mean().idxmax()
     at_best = frame[frame[axis] == best]
     split = json.loads(at_best["config"].iloc[0])["evaluation.split"]
     return KnnComparison(
@@ -227,9 +217,9 @@ def to_json(answer_: StudyAnswer) -> dict[str, Any]:
                 "level": None if fit is None else fit.level,
                 "flags": [] if fit is None else list(fit.flags),
                 "no_fit": part.no_fit,
-                "points": _records(mean_curve(part.frame, axis, design.metric)) if len(part.frame) else [],
+                "points": _points(part.frame, axis, design),
                 "untuned_setting": part.untuned_setting,
-                "untuned": _records(mean_curve(part.untuned, axis, design.metric)) if len(part.untuned) else [],
+                "untuned": _points(part.untuned, axis, design),
                 "tuned": {f"{x:g}": setting for x, setting in part.tuned.items()},
                 "at_edge": list(part.at_edge),
                 "knn": None if part.knn is None else vars(part.knn),
@@ -243,7 +233,7 @@ def to_json(answer_: StudyAnswer) -> dict[str, Any]:
         "commit": design.commit or None,
         "dirty": design.dirty,
         "exploratory": design.is_exploratory,
-        "criterion": design.criterion,
+        "criterion": design.criterion.sentence,
         "counts": answer_.counts,
         "num_planned": answer_.num_planned,
         "num_older_than_design": answer_.num_older,
@@ -251,8 +241,11 @@ def to_json(answer_: StudyAnswer) -> dict[str, Any]:
     }
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    rows = frame.to_dict("records")
+def _points(frame: pd.DataFrame, axis: str, design: DesignRecord) -> list[dict[str, Any]]:
+    """Mean, standard deviation and count at every point as plain values."""
+    if frame.empty:
+        return []
+    rows = mean_curve(frame, axis, design.criterion.metric).to_dict("records")
     return [{str(k): None if isinstance(v, float) and math.isnan(v) else _plain(v) for k, v in r.items()} for r in rows]
 
 

@@ -54,18 +54,19 @@ def _label(path: str) -> str:
 
 def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
     design = result.design
-    axis, values = design.axes[0]
+    axis, grid = design.axes[0]
     ax.set_xscale("log", base=2)
-    ax.set_xticks([float(v) for v in values], [f"{v:g}" for v in values])
+    ax.set_xticks([float(v) for v in grid], [f"{v:g}" for v in grid])
     ax.minorticks_off()
     if len(part.untuned):
-        untuned = mean_curve(part.untuned, axis, design.metric)
+        untuned = mean_curve(part.untuned, axis, design.criterion.metric)
         setting = ", ".join(f"{_short(path)} {value:g}" for path, value in part.untuned_setting.items())
         label = f"untuned: {setting}, validation split"
         ax.plot(untuned[axis], untuned["mean"], ":", color="0.55", lw=1.3, marker="x", ms=4, label=label)
     if len(part.frame):
-        means = mean_curve(part.frame, axis, design.metric)
-        ax.plot(part.frame[axis], outcome_values(part.frame, design.metric), "o", color=_DATA, alpha=0.3, ms=3.5, mew=0)
+        means = mean_curve(part.frame, axis, design.criterion.metric)
+        values = outcome_values(part.frame, design.criterion.metric)
+        ax.plot(part.frame[axis], values, "o", color=_DATA, alpha=0.3, ms=3.5, mew=0)
         ax.errorbar(
             means[axis], means["mean"], means["std"], fmt="o", color=_DATA, ms=5.5, lw=1.3, capsize=2.5,
             label=f"mean and s.d. of {result.num_seeds} seeds",
@@ -76,7 +77,7 @@ def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
     if part.others:
         title += " · " + ", ".join(f"{path} = {value}" for path, value in part.others.items())
     ax.set_title(title, fontsize=10, loc="left")
-    ax.set_ylabel({"p": "P (test batches)"}.get(design.metric, design.metric))
+    ax.set_ylabel({"p": "P (test batches)"}.get(design.criterion.metric, design.criterion.metric))
 
 
 def _draw_fit(ax: Axes, fit: CurveFit) -> None:

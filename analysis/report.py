@@ -3,9 +3,10 @@
 import json
 from dataclasses import dataclass
 
+import pandas as pd
+
 from analysis.answer import Slice, StudyAnswer, answer, mean_curve, to_json
 from analysis.figures import draw_answer, figure_bytes
-from study.inference.threshold import Crossing, CrossingStatus
 from study.results.ledger import Ledger
 
 _WORDS = {
@@ -76,19 +77,19 @@ def _word_slice(result: StudyAnswer, part: Slice) -> list[str]:
     fit = part.fit
     tuned = " and ".join(path.rpartition(".")[2].replace("_", " ") for path, _ in design.nuisance_axes)
     tuning = f", {tuned} tuned per {unit}" if tuned else ""
-    note = f"{design.criterion}{tuning}, {result.num_seeds} seeds"
+    note = f"{design.criterion.sentence}{tuning}, {result.num_seeds} seeds"
     lines.append(f"{low_word:<22}{fit.rising.describe(unit)}    {note}")
     lines.append(f"{high_word:<22}{fit.falling.describe(unit)}    at {_horizon(part)}")
     lines += [f"note: {flag}" for flag in fit.flags]
     if part.fit_without_diverged is not None:
         rising = part.fit_without_diverged.rising
         lines.append(f"{low_word} without the diverged replicates: {rising.describe(unit)}")
-    means = mean_curve(part.frame, axis, design.metric)
-    lines.append(f"{design.metric} (floor {fit.floor:.3f}): " + _points(means, axis))
+    means = mean_curve(part.frame, axis, design.criterion.metric)
+    lines.append(f"{design.criterion.metric} (floor {fit.floor:.3f}): " + _points(means, axis))
     if len(part.untuned):
         setting = ", ".join(f"{path.rpartition('.')[2]} {value:g}" for path, value in part.untuned_setting.items())
-        untuned = mean_curve(part.untuned, axis, design.metric)
-        lines.append(f"{design.metric} untuned ({setting}, validation split): " + _points(untuned, axis))
+        untuned = mean_curve(part.untuned, axis, design.criterion.metric)
+        lines.append(f"{design.criterion.metric} untuned ({setting}, validation split): " + _points(untuned, axis))
     if part.at_edge:
         cells = ", ".join(f"{x:g}" for x in part.at_edge)
         lines.append(f"{tuned} at edge: the best value tried at {unit} {cells} has no tried neighbour on one side")
@@ -99,16 +100,11 @@ def _word_slice(result: StudyAnswer, part: Slice) -> list[str]:
     return lines
 
 
-def _points(means: "object", axis: str) -> str:
-    return "  ".join(f"{row[axis]:g}: {row['mean']:.3f}" for _, row in means.iterrows())  # type: ignore[attr-defined]
+def _points(means: pd.DataFrame, axis: str) -> str:
+    return "  ".join(f"{row[axis]:g}: {row['mean']:.3f}" for _, row in means.iterrows())
 
 
 def _horizon(part: Slice) -> str:
     config = json.loads(part.frame["config"].iloc[0])
     unit = {"examples": "training images", "steps": "steps"}[config["horizon.unit"]]
     return f"{config['horizon.length']:,} {unit}"
-
-
-def is_found(crossing: Crossing) -> bool:
-    """Whether a crossing is a number rather than a statement."""
-    return crossing.status is CrossingStatus.FOUND

@@ -70,7 +70,7 @@ class DataConfig:
     clusters: ClustersConfig = field(default_factory=ClustersConfig)
 
     def __post_init__(self) -> None:
-        _require(self.name in DATASETS, _unknown("data set", self.name, DATASETS))
+        _require(self.name in DATASETS, unknown_name_sentence("data set", self.name, DATASETS))
         _require(self.num_views >= 1, "data.num_views must be at least 1")
         _require(0 < self.label_fraction <= 1, "data.label_fraction must lie in (0, 1]")
         _require(self.strength >= 0, "data.strength must not be negative")
@@ -209,14 +209,12 @@ class ReplicateConfig:
         return math.ceil(self.horizon.length / self.num_images)
 
 
-def _unknown(kind: str, name: str, known: typing.Iterable[str]) -> str:
+def unknown_name_sentence(kind: str, name: str, known: typing.Iterable[str]) -> str:
+    """What to say of a name that is not known: the nearest one, or all."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
     return f"unknown {kind} {name!r}: {hint}"
-
-
-unknown_name_sentence = _unknown
 
 
 @functools.cache
@@ -278,7 +276,7 @@ def parse_value(path: str, text: str) -> Scalar:
 def _type_of(path: str) -> Any:
     known = field_types()
     if path not in known:
-        raise ConfigError(_unknown("configuration path", path, known))
+        raise ConfigError(unknown_name_sentence("configuration path", path, known))
     return known[path]
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from study.config import VECTOR_DATASETS, ClustersConfig, ConfigError, DataConfig
+from study.config import ClustersConfig, ConfigError, DataConfig
 from study.data.streams import stream
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -249,8 +249,3 @@ def _clusters(config: ClustersConfig) -> Dataset:
         digest=sha.hexdigest()[:16],
         **splits,
     )
-
-
-def is_vector(name: str) -> bool:
-    """Whether a data set holds vectors rather than images."""
-    return name in VECTOR_DATASETS

@@ -23,7 +23,6 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 
 _PARENT_TAG = "mlflow.parentRunId"
 _STATE_TAG = "study.state"
-_NAME_TAG = "mlflow.runName"
 
 
 def default_tracking_uri(storage: str) -> str:
