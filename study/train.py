@@ -8,8 +8,8 @@ import json
 import sys
 from collections.abc import Sequence
 
+from study.command_line import parse_overrides
 from study.config import ConfigError, Replicate, ReplicateConfig, with_values
-from study.sweep import parse_overrides
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -41,6 +41,7 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.sweep_state": "study.config study.outcome study.space study.searcher study.tasks study.results.ledger",
         "study.executors": "ray torch study.config study.outcome study.sweep_state study.tasks study.distributed",
         "study.progress": "rich study.searcher study.sweep_state",
+        "study.command_line": "study.config study.space",
         "study.sweep": "study analysis.answer analysis.report",
         "study.train": "study",
         "analysis": "numpy pandas matplotlib analysis study.results study.space study.config study.outcome "

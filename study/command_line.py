@@ -1,0 +1,124 @@
+"""The options of a sweep, and what it prints without running anything."""
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from study.config import ConfigError, Scalar, parse_value
+from study.space import Design, find_studies, load_space, plan_size
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of a sweep."""
+    parser = argparse.ArgumentParser(
+        prog="python -m study.sweep",
+        description="Run a study to its answer. The same command again resumes where it stopped.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("study", nargs="?", help="name of the study (see --list)")
+    parser.add_argument("--list", action="store_true", help="list the studies and their questions")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost, and run nothing")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+    design = parser.add_argument_group("what is studied")
+    design.add_argument("--variant", help="one of the study's designs; the first one where not given")
+    design.add_argument("--profile", default="laptop", help="laptop or cluster: sizes that fit the machine")
+    design.add_argument("--dataset", help="data set; the study's own where not given")
+    design.add_argument("--data-root", help="folder with the data set's files, searched first (or $STUDY_DATA)")
+    design.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="change a configuration value; the study is then called exploratory",
+    )
+    design.add_argument("--replicates", type=_positive, help="seeds per point; more than before adds only the new ones")
+    design.add_argument("--max-hours", type=_positive_float, help="start no further pack after this many hours")
+    where = parser.add_argument_group("where it runs")
+    where.add_argument("--address", help="Ray cluster; $RAY_ADDRESS, else this machine (local)")
+    where.add_argument(
+        "--executor",
+        choices=("auto", "inline", "train"),
+        default="auto",
+        help="auto: train where more than one worker or the cluster profile is asked for",
+    )
+    where.add_argument("--workers-per-trial", type=_positive, default=1, help="DDP workers that share each batch")
+    where.add_argument(
+        "--max-concurrent", type=_positive, help="packs at a time; as many as the CPUs allow where not given"
+    )
+    where.add_argument("--use-gpu", action="store_true", help="train on GPUs")
+    keep = parser.add_argument_group("where results go")
+    keep.add_argument(
+        "--storage", help="folder or URL (s3://...) of the ledger; $STUDY_STORAGE, else a per-user folder"
+    )
+    keep.add_argument("--tracking-uri", help="MLflow; a SQLite file in the storage where not given")
+    keep.add_argument("--fresh", action="store_true", help="start a new ledger; the old one stays where it is")
+    return parser
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes a whole number, not {text!r}") from None
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _positive_float(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes a number, not {text!r}") from None
+    if not value > 0:
+        raise argparse.ArgumentTypeError("must be positive")
+    return value
+
+
+def parse_overrides(items: Sequence[str]) -> dict[str, Scalar]:
+    """Read PATH=VALUE items; :class:`ConfigError` for a wrong form, path or type."""
+    values: dict[str, Scalar] = {}
+    for item in items:
+        path, mark, text = item.partition("=")
+        if not mark:
+            raise ConfigError(f"--set takes PATH=VALUE, not {item!r}")
+        if path in values:
+            raise ConfigError(f"--set gives {path} twice: give it once")
+        values[path] = parse_value(path, text)
+    return values
+
+
+def print_list(as_json: bool) -> None:
+    """Print the studies with their questions and variants."""
+    spaces = [load_space(name) for name in find_studies()]
+    if as_json:
+        print(json.dumps([{"study": s.name, "question": s.question, "variants": list(s.variants)} for s in spaces]))
+        return
+    for space in spaces:
+        print(f"{space.name:<16}{space.question}\n{'':<16}variants: {', '.join(space.variants)}")
+
+
+def print_plan(design: Design, replicates: int, as_json: bool) -> None:
+    """Print a design's stage one, its rule and its least and greatest cost."""
+    size = plan_size(design, replicates)
+    if as_json:
+        plan = {"design": design.hash, "points": design.points(), "least": size.least, "greatest": size.greatest}
+        print(json.dumps(plan | {"canonical": design.canonical()}))
+        return
+    print(f"{design.study} ({design.variant}) · {design.config.data.name} · design {design.hash}")
+    for axis in design.scientific:
+        print(f"scientific  {axis.path}: {', '.join(f'{v:g}' for v in axis.values)}")
+    for axis in design.nuisance:
+        print(f"nuisance    {axis.path}: {', '.join(f'{v:g}' for v in axis.values)}")
+    print(f"criterion   {design.criterion.sentence}")
+    print(
+        f"round 0     {size.num_tuning} replicates: every nuisance setting of every point with "
+        f"{design.tuning_seeds} seeds, validation split"
+    )
+    print(
+        f"then        at most {size.num_extension}: one more value beyond the edge where the best one lies at an edge"
+    )
+    print(f"then        {size.num_reported}: every point at its best setting with {replicates} fresh seeds, test split")
+    horizon = design.config.horizon
+    print(f"cost        {size.least} to {size.greatest} replicates of {horizon.length:,} {horizon.unit}")
