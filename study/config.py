@@ -217,6 +217,12 @@ def unknown_name_sentence(kind: str, name: str, known: typing.Iterable[str]) -> 
     return f"unknown {kind} {name!r}: {hint}"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 @functools.cache
 def field_types(config_class: type = ReplicateConfig, prefix: str = "") -> dict[str, Any]:
     """Every settable path of a configuration class with its type, such as ``{"batch.train": int, ...}``."""

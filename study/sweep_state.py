@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from study.config import Replicate, pack_shape
 from study.outcome import FINAL_OUTCOMES, MAX_ATTEMPTS, Outcome
-from study.results.ledger import Ledger, Row
+from study.results.ledger import Ledger, Row, settle
 from study.searcher import Entry, RoundPlanner
 from study.space import Design, plan_size
 from study.tasks import PackTask, TaskSettings, make_packs, work
@@ -48,7 +48,7 @@ class SweepState:
 
     def _refresh(self) -> None:
         self.attempts = self.ledger.attempts()
-        self.settled = self.ledger.settled()
+        self.settled = settle(self.attempts)
 
     @property
     def entries(self) -> list[Entry]:

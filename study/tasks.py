@@ -19,8 +19,10 @@ import torch
 from study.config import (
     NUMERICS_VERSION,
     ConfigError,
+    DataConfig,
     Replicate,
     ReplicateConfig,
+    first_line,
     flatten,
     from_json,
     pack_shape,
@@ -147,8 +149,8 @@ class Artifacts:
 
 
 @functools.lru_cache(maxsize=1)
-def _dataset_on(data_config_json: str, data_root: str | None, device: str) -> Dataset:
-    return load_dataset(from_json(data_config_json).data, data_root).to(torch.device(device))
+def _dataset_on(data: DataConfig, data_root: str | None, device: torch.device) -> Dataset:
+    return load_dataset(data, data_root).to(device)
 
 
 class TaskRun:
@@ -164,8 +166,7 @@ class TaskRun:
             torch.set_num_threads(task.settings.threads)
         # The views of a data set differ between configurations, its tensors do not.
         data = dataclasses.replace(task.config.data, strength=0.0, num_views=1, label_fraction=1.0)
-        plain = ReplicateConfig(data=data, model=dataclasses.replace(task.config.model))
-        self._dataset = _dataset_on(to_json(plain), task.settings.data_root, str(device))
+        self._dataset = _dataset_on(data, task.settings.data_root, device)
         expected = task.replicates[0].data_digest
         if self._dataset.digest != expected:
             raise ConfigError(
@@ -332,5 +333,5 @@ def run_task(task: PackTask) -> None:
 
 def error_sentence(error: BaseException) -> str:
     """The type and first line of an error."""
-    text = str(error).strip().split("\n")[0]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    line, kind = first_line(error), type(error).__name__
+    return kind if line == kind else f"{kind}: {line}"

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from study.config import ClustersConfig, ConfigError, DataConfig
+from study.config import ClustersConfig, ConfigError, DataConfig, first_line
 from study.data.streams import stream
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -167,8 +167,8 @@ def _fashion_mnist(root: Path | None) -> tuple[np.ndarray, ...]:
         except (RuntimeError, OSError) as error:
             raise DataUnavailable(
                 "Fashion-MNIST was not found and could not be downloaded "
-                f"({_first_line(error)}): install Debian's package dataset-fashion-mnist, or put its four IDX files "
-                "into a folder and pass --data-root (or set STUDY_DATA), or try --dataset digits, "
+                f"({first_line(error).rstrip('.:')}): install Debian's package dataset-fashion-mnist, or put its four "
+                "IDX files into a folder and pass --data-root (or set STUDY_DATA), or try --dataset digits, "
                 "which needs no download"
             ) from error
         found = target / "FashionMNIST" / "raw"
@@ -205,18 +205,14 @@ def _cifar(name: str, root: Path | None) -> tuple[np.ndarray, ...]:
         parts = [cifar(str(target), train=is_train, download=True) for is_train in (True, False)]
     except (RuntimeError, OSError) as error:
         raise DataUnavailable(
-            f"{name} was not found under {target} and could not be downloaded ({_first_line(error)}): unpack its "
-            "Python version into a folder and pass --data-root (or set STUDY_DATA), or try --dataset digits, "
-            "which needs no download"
+            f"{name} was not found under {target} and could not be downloaded "
+            f"({first_line(error).rstrip('.:')}): unpack its Python version into a folder and pass "
+            "--data-root (or set STUDY_DATA), or try --dataset digits, which needs no download"
         ) from error
     arrays: list[np.ndarray] = []
     for part in parts:
         arrays += [np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, np.uint8)]
     return tuple(arrays)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".:") or type(error).__name__
 
 
 def cluster_centres(config: ClustersConfig) -> torch.Tensor:

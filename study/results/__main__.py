@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from study.config import ConfigError, unknown_name_sentence
-from study.results.ledger import Ledger
+from study.results.ledger import Ledger, settle
 from study.results.store import Store, default_storage
 from study.results.tracking import Tracker, default_tracking_uri
 from study.space import find_studies
@@ -68,7 +68,8 @@ def serve(tracking_uri: str) -> None:
 
 def print_status(name: str, ledger: Ledger) -> None:
     """Print the designs of a ledger with their rounds and outcomes."""
-    settled, attempts = ledger.settled(), ledger.attempts()
+    attempts = ledger.attempts()
+    settled = settle(attempts)
     print(f"{name}  {ledger.store.shown}")
     for design in sorted(ledger.read("designs").to_pylist(), key=lambda row: row["created_at"]):
         rounds = ledger.rounds(design["study_hash"])

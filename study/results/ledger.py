@@ -109,12 +109,7 @@ class Ledger:
 
     def settled(self) -> dict[str, Row]:
         """The row that counts of every settled key: its finding, else its last failed attempt."""
-        rows = {}
-        for key, attempts in self.attempts().items():
-            if is_final([Outcome(row["outcome"]) for row in attempts]):
-                findings = [row for row in attempts if Outcome(row["outcome"]) in FINAL_OUTCOMES]
-                rows[key] = findings[0] if findings else attempts[-1]
-        return rows
+        return settle(self.attempts())
 
     def measurement(self, hash_: str) -> float | None:
         """A quantity that needs no training, where it has been measured."""
@@ -137,6 +132,16 @@ class Ledger:
             "value": value,
         }
         self._write("measurements", hash_, [row])
+
+
+def settle(attempts: Mapping[str, list[Row]]) -> dict[str, Row]:
+    """The row that counts of every settled key of ``attempts``."""
+    rows = {}
+    for key, tried in attempts.items():
+        if is_final([Outcome(row["outcome"]) for row in tried]):
+            findings = [row for row in tried if Outcome(row["outcome"]) in FINAL_OUTCOMES]
+            rows[key] = findings[0] if findings else tried[-1]
+    return rows
 
 
 def measurement_hash(quantity: str, data_digest: str, seed: int | None, settings: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from study.config import ConfigError
+from study.config import ConfigError, first_line
 
 
 class Store:
@@ -21,7 +21,7 @@ class Store:
                 self._fs, self._root = fs.FileSystem.from_uri(self.uri)
             except (OSError, ValueError) as error:
                 raise ConfigError(
-                    f"storage {without_secret(uri)!r} cannot be used ({_first_line(error)}): check the URL"
+                    f"storage {without_secret(uri)!r} cannot be used ({first_line(error)}): check the URL"
                 ) from error
         else:
             self.uri = str(Path(uri).expanduser().absolute())
@@ -95,7 +95,7 @@ class Store:
             self.delete(probe)
         except OSError as error:
             raise ConfigError(
-                f"storage {self.shown} cannot be written ({_first_line(error)}): pass a folder of yours or a URL with "
+                f"storage {self.shown} cannot be written ({first_line(error)}): pass a folder of yours or a URL with "
                 "--storage, or set STUDY_STORAGE"
             ) from error
         finally:
@@ -108,10 +108,6 @@ class Store:
 def without_secret(uri: str) -> str:
     """A URL without the key and secret before its host."""
     return re.sub(r"(?<=://)[^/@]*@", "", uri)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def default_storage() -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from study.config import ConfigError, digest
+from study.config import ConfigError, digest, first_line
 from study.outcome import MEASURED_OUTCOMES, Outcome
 from study.results.ledger import Ledger, Row
 from study.results.schema import METRICS
@@ -51,10 +51,9 @@ class Tracker:
             self._client = MlflowClient(tracking_uri=uri)
             self._client.search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
-            first = str(error).strip().split("\n")[0]
             raise ConfigError(
-                f"the MLflow tracking server at {uri} does not answer ({first}): check --tracking-uri, or leave it out "
-                "for a local file"
+                f"the MLflow tracking server at {uri} does not answer ({first_line(error)}): check --tracking-uri, or "
+                "leave it out for a local file"
             ) from error
         self.uri = uri
         self._seen: dict[str, str] = {}
@@ -66,8 +65,7 @@ class Tracker:
         try:
             self.sync(ledger, study_hash)
         except (MlflowException, OSError) as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            return f"MLflow at {self.uri} could not be written ({first})"
+            return f"MLflow at {self.uri} could not be written ({first_line(error)})"
         return None
 
     def sync(self, ledger: Ledger, study_hash: str) -> int:
