@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.frames import designs_frame, measured, outcome_values, raw_knn, replicates_frame
+from study.config import ReplicateConfig, with_values
 from study.inference.threshold import Crossing, CurveFit, fit_curve
 from study.outcome import Outcome
 from study.results.ledger import Ledger
@@ -35,6 +36,10 @@ class DesignRecord:
     @property
     def dataset(self) -> str:
         return self.config.get("data.name", "fashion_mnist")
+
+    @property
+    def num_classes(self) -> int:
+        return with_values(ReplicateConfig(), self.config).data.num_classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +97,8 @@ def load_design(ledger: Ledger, study_hash: str | None = None) -> DesignRecord:
         dirty=None if pd.isna(row["dirty"]) else bool(row["dirty"]),
         is_exploratory=bool(row["exploratory"]),
         created_at=row["created_at"],
-        axes=tuple((path, tuple(values)) for path, values in canonical["scientific"]),
-        nuisance_axes=tuple((path, tuple(values)) for path, values in canonical["nuisance"]),
+        axes=tuple((path, tuple(values)) for path, values, *_ in canonical["scientific"]),
+        nuisance_axes=tuple((path, tuple(values)) for path, values, *_ in canonical["nuisance"]),
         criterion=Criterion(**canonical["criterion"]),
         config=canonical["config"],
     )
@@ -167,13 +172,20 @@ def _fit(design: DesignRecord, axis: str, frame: pd.DataFrame) -> tuple[CurveFit
             frame[axis].to_numpy(float),
             outcome_values(frame, design.criterion.metric).to_numpy(float),
             frame["seed"].to_numpy(),
-            frame[f"{design.criterion.metric}_before"].to_numpy(float),
+            floor_values(design, frame),
             fraction=design.criterion.fraction,
             level=design.criterion.level,
         )
     except ValueError as error:
         return None, str(error)
     return fit, ""
+
+
+def floor_values(design: DesignRecord, frame: pd.DataFrame) -> np.ndarray:
+    """What each replicate rises from: its own model before training, or chance."""
+    if design.criterion.floor == "chance":
+        return np.full(len(frame), 1 / design.num_classes)
+    return frame[f"{design.criterion.metric}_before"].to_numpy(float)
 
 
 def _knn(ledger: Ledger, design: DesignRecord, axis: str, frame: pd.DataFrame) -> KnnComparison | None:

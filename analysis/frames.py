@@ -56,7 +56,7 @@ def outcome_values(frame: pd.DataFrame, metric: str) -> pd.Series:
 def raw_knn(ledger: Ledger, data_digest: str, split: str) -> float | None:
     """The raw inputs' k-nearest-neighbour accuracy on a split, where it has been measured."""
     for row in ledger.read("measurements").to_pylist():
-        is_it = row["quantity"] == "raw_knn" and row["data_digest"] == data_digest
+        is_it = row["quantity"] == "raw_knn_accuracy" and row["data_digest"] == data_digest
         if is_it and json.loads(row["settings"])["evaluation.split"] == split:
             return row["value"]
     return None

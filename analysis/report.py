@@ -12,6 +12,8 @@ from study.results.ledger import Ledger
 _WORDS = {
     "batch.train": ("minimum batch", "maximum useful batch", "batch"),
     "data.strength": ("minimum strength", "maximum strength", "strength"),
+    "data.label_fraction": ("minimum label share", "maximum label share", "label share"),
+    "optimizer.learning_rate": ("fused from rate", "fused up to rate", "learning rate"),
 }
 
 

@@ -2,10 +2,32 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
 
 from study.config import ConfigError, Scalar, parse_value
+from study.packing import GPU_SHARES
 from study.space import Design, find_studies, load_space, plan_size
+
+EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
+_SHARES = {f"1/{round(1 / share)}" if share < 1 else "1": share for share in GPU_SHARES}
+
+
+def run_main(main: Callable[[], int]) -> int:
+    """The exit code of a command; where its reader has gone away (``| head``) that of a broken pipe, without a word."""
+    try:
+        code = main()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return code
+    except BrokenPipeError:
+        # What is still buffered has no reader: the interpreter would complain of it at its end.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
+        return EXIT_BROKEN_PIPE
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -47,6 +69,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--max-concurrent", type=_positive, help="packs at a time; as many as the CPUs allow where not given"
     )
     where.add_argument("--use-gpu", action="store_true", help="train on GPUs")
+    where.add_argument(
+        "--gpus-per-pack",
+        type=_share,
+        default="auto",
+        metavar=f"{{auto,{','.join(_SHARES)}}}",
+        help="share of a GPU that each worker of a pack takes; auto: what the packs' estimated memory needs",
+    )
     keep = parser.add_argument_group("where results go")
     keep.add_argument(
         "--storage", help="folder or URL (s3://...) of the ledger; $STUDY_STORAGE, else a per-user folder"
@@ -64,6 +93,14 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return value
+
+
+def _share(text: str) -> float | None:
+    if text == "auto":
+        return None
+    if text not in _SHARES:
+        raise argparse.ArgumentTypeError(f"takes auto, {', '.join(_SHARES)}, not {text!r}")
+    return _SHARES[text]
 
 
 def _positive_float(text: str) -> float:
@@ -108,17 +145,31 @@ def print_plan(design: Design, replicates: int, as_json: bool) -> None:
         return
     print(f"{design.study} ({design.variant}) · {design.config.data.name} · design {design.hash}")
     for axis in design.scientific:
-        print(f"scientific  {axis.path}: {', '.join(f'{v:g}' for v in axis.values)}")
+        print(f"scientific  {axis.path}: {', '.join(map(_shown, axis.values))}")
     for axis in design.nuisance:
         print(f"nuisance    {axis.path}: {', '.join(f'{v:g}' for v in axis.values)}")
     print(f"criterion   {design.criterion.sentence}")
-    print(
-        f"round 0     {size.num_tuning} replicates: every nuisance setting of every point with "
-        f"{design.tuning_seeds} seeds, validation split"
+    if design.nuisance:
+        print(
+            f"round 0     {size.num_tuning} replicates: every nuisance setting of every point with "
+            f"{design.tuning_seeds} seeds, validation split"
+        )
+        print(
+            f"then        at most {size.num_extension}: one more value beyond the edge where the best one lies at an "
+            "edge"
+        )
+        print(
+            f"then        {size.num_reported}: every point at its best setting with {replicates} fresh seeds, test "
+            "split"
+        )
+    else:
+        print(f"round 0     {size.num_reported} replicates: every point with {replicates} seeds, test split")
+    horizons = sorted(
+        {(c.length, c.unit) for c in (design.resolve(p, {}, "reported").horizon for p in design.points())}
     )
-    print(
-        f"then        at most {size.num_extension}: one more value beyond the edge where the best one lies at an edge"
-    )
-    print(f"then        {size.num_reported}: every point at its best setting with {replicates} fresh seeds, test split")
-    horizon = design.config.horizon
-    print(f"cost        {size.least} to {size.greatest} replicates of {horizon.length:,} {horizon.unit}")
+    lengths = ", ".join(f"{length:,}" for length, _ in horizons)
+    print(f"cost        {size.least} to {size.greatest} replicates of {lengths} {horizons[0][1]}")
+
+
+def _shown(value: Scalar) -> str:
+    return value if isinstance(value, str) else f"{value:g}"

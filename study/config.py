@@ -18,10 +18,13 @@ from typing import Any, Literal
 Scalar = bool | int | float | str
 
 # Bumped by hand when a trainer's numbers change at a fixed configuration and seed (tests/test_numerics.py pins them).
-NUMERICS_VERSION = {"transfusion": 1, "supervised": 1}
+NUMERICS_VERSION = {"transfusion": 1, "supervised": 1, "oar": 1}
 
 VECTOR_DATASETS = ("clusters",)
 DATASETS = ("fashion_mnist", "digits", "cifar10", "cifar100", "clusters")
+
+
+_NUM_CLASSES = {"fashion_mnist": 10, "digits": 10, "cifar10": 10, "cifar100": 100}
 
 
 class ConfigError(ValueError):
@@ -37,8 +40,9 @@ def _require(condition: bool, sentence: str) -> None:
 class ClustersConfig:
     """The synthetic data model: ``num_classes`` unit centres in R^dim with pairwise cosine ``cosine``.
 
-    A source is a centre plus Gaussian spread (``spread`` in units where a standard Gaussian has norm 1); a
-    view of it is ``unit(source + sigma g / sqrt(dim))`` with sigma = ``data.strength``.
+    A source is a centre plus Gaussian spread (``spread`` in units where a standard Gaussian has norm 1) plus a mean
+    of norm ``mean_norm`` that all sources share, orthogonal to the centres; a view of it is
+    ``unit(source + sigma g / sqrt(dim))`` with sigma = ``data.strength``.
     """
 
     dim: int = 64
@@ -46,6 +50,7 @@ class ClustersConfig:
     cosine: float = 0.0
     spread: float = 0.0
     num_sources: int = 20_000
+    mean_norm: float = 0.0
 
     def __post_init__(self) -> None:
         _require(self.num_classes >= 2, "data.clusters.num_classes must be at least 2")
@@ -57,6 +62,34 @@ class ClustersConfig:
         )
         _require(self.spread >= 0, "data.clusters.spread must not be negative")
         _require(self.num_sources >= 10 * self.num_classes, "data.clusters.num_sources must be at least 10 per class")
+        _require(
+            self.mean_norm == 0 or (self.mean_norm > 0 and self.dim > self.num_classes),
+            "data.clusters.mean_norm must not be negative, and needs data.clusters.dim above data.clusters.num_classes",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewsConfig:
+    """What a view of an image may change, each as a multiple of its range at strength 1; 0 leaves it out.
+
+    ``saturation``, ``hue`` and ``grayscale`` change images of three channels only.
+    """
+
+    crop: float = 1.0
+    flip: float = 1.0
+    rotation: float = 1.0
+    brightness: float = 1.0
+    contrast: float = 1.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    grayscale: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            _require(0 <= value <= 2, f"data.views.{item.name} must lie in [0, 2] (0 leaves it out)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +100,7 @@ class DataConfig:
     strength: float = 0.3
     num_views: int = 1
     label_fraction: float = 1.0
+    views: ViewsConfig = field(default_factory=ViewsConfig)
     clusters: ClustersConfig = field(default_factory=ClustersConfig)
 
     def __post_init__(self) -> None:
@@ -79,26 +113,43 @@ class DataConfig:
             "data.strength on images must lie in [0, 1.5] (0 shows every image unchanged)",
         )
 
+    @property
+    def num_classes(self) -> int:
+        """Classes of the data set."""
+        return self.clusters.num_classes if self.name == "clusters" else _NUM_CLASSES[self.name]
+
 
 @dataclass(frozen=True, kw_only=True)
 class BatchConfig:
-    """Rows of the affinity (images x views), global over all workers, in training and in evaluation."""
+    """Rows of the affinity (images x views), global over all workers, in training and in evaluation.
+
+    ``labelled`` further views of labelled images per step go to OAR alone; with 0 it takes the labelled views of the
+    training batch, whose number then moves with the batch and the label fraction.
+    """
 
     train: int = 64
     eval: int = 120
+    labelled: int = 0
 
     def __post_init__(self) -> None:
         _require(self.train >= 2, "batch.train must be at least 2: the affinity of one row has no entry")
         _require(self.eval >= 4, "batch.eval must be at least 4")
+        _require(self.labelled >= 0, "batch.labelled must not be negative")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Encoder and fusion head. ``encoder="none"`` feeds vectors straight into the head."""
+    """Encoder, projection and fusion head.
 
-    encoder: Literal["none", "small", "resnet18"] = "small"
+    ``encoder="none"`` feeds vectors straight into the head; ``linear`` and ``mlp`` encode vectors. A projection of
+    ``projection_dim`` outputs (0: none) lies between the embeddings, which are judged, and what the loss sees.
+    """
+
+    encoder: Literal["none", "linear", "mlp", "small", "resnet18"] = "small"
     width: int = 16
     embedding_dim: int = 64
+    projection_dim: int = 0
+    norm: Literal["group", "batch"] = "group"
     num_blocks: int = 2
     residual: bool = True
     layer_norm: bool = False
@@ -107,14 +158,34 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _require(self.width >= 4 and self.width % 4 == 0, "model.width must be a multiple of 4 (GroupNorm)")
         _require(self.embedding_dim >= 2, "model.embedding_dim must be at least 2")
+        _require(self.projection_dim >= 0, "model.projection_dim must not be negative (0: no projection)")
         _require(self.num_blocks >= 1, "model.num_blocks must be at least 1")
+        _require(
+            self.norm == "group" or self.encoder in ("small", "resnet18"),
+            "model.norm=batch needs an encoder of images (small or resnet18)",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """What counts as a partner in the target affinity: the same class, or the same source image."""
+    """What is learned.
+
+    transfusion: ``target`` says what counts as a partner (same class, or same source image), ``affinity`` how scores
+    become rows (softmax is a control). oar: ``contrast`` plus ``oar_weight`` (lambda) times the anchor regression.
+    ``temperature`` serves InfoNCE, SupCon and the softmax. OAR acts from step ``oar_from_step`` on (0: the first).
+    """
 
     target: Literal["class", "source"] = "class"
+    affinity: Literal["relu", "softmax"] = "relu"
+    contrast: Literal["info_nce", "supcon", "none"] = "info_nce"
+    oar_weight: float = 1.0
+    oar_from_step: int = 0
+    temperature: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require(self.oar_weight >= 0, "loss.oar_weight (lambda) must not be negative: 0 is the contrast alone")
+        _require(self.oar_from_step >= 0, "loss.oar_from_step must not be negative")
+        _require(self.temperature > 0, "loss.temperature must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,13 +217,19 @@ class HorizonConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """Where and how finely a replicate is judged; ``knn_bank`` = 0 leaves the k-nearest-neighbour metric out."""
+    """Where and how finely a replicate is judged; ``knn_bank`` = 0 leaves the k-nearest-neighbour metric out.
+
+    ``linear_probe`` fits logistic regressions on the frozen embeddings; ``escape`` looks after every step whether the
+    evaluation embeddings have left one point (mean cosine below 1/2).
+    """
 
     split: Literal["validation", "test"] = "test"
     num_batches: int = 20
     num_points: int = 4
     knn_bank: int = 5_000
     knn_neighbours: int = 20
+    linear_probe: bool = False
+    escape: bool = False
 
     def __post_init__(self) -> None:
         _require(self.num_batches >= 1, "evaluation.num_batches must be at least 1")
@@ -165,7 +242,8 @@ class EvaluationConfig:
 class ReplicateConfig:
     """Everything that decides a replicate's numbers, but for its seed and the bytes of its data set."""
 
-    trainer: Literal["transfusion", "supervised"] = "transfusion"
+    trainer: Literal["transfusion", "supervised", "oar"] = "transfusion"
+    precision: Literal["float32", "bfloat16"] = "float32"
     data: DataConfig = field(default_factory=DataConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -186,14 +264,44 @@ class ReplicateConfig:
             "loss.target=source needs data.num_views of at least 2: one view has no partner",
         )
         _require(
-            self.data.label_fraction == 1 or self.trainer == "supervised",
-            f"data.label_fraction below 1 has no meaning for trainer={self.trainer}, "
-            "which uses every label: leave it out",
+            self.data.label_fraction == 1 or self.trainer != "transfusion",
+            "data.label_fraction below 1 has no meaning for trainer=transfusion, which uses every label: leave it out",
         )
         is_vector = self.data.name in VECTOR_DATASETS
         _require(
-            is_vector == (self.model.encoder == "none"),
-            "model.encoder must be none on clusters (vectors) and small or resnet18 on images",
+            is_vector == (self.model.encoder in ("none", "linear", "mlp")),
+            "model.encoder must be none, linear or mlp on clusters (vectors) and small or resnet18 on images",
+        )
+        _require(
+            self.batch.labelled == 0 or self.trainer == "oar",
+            "batch.labelled feeds the anchor regression of trainer=oar: leave it out",
+        )
+        _require(
+            not self.evaluation.escape or self.trainer == "oar",
+            "evaluation.escape watches the embeddings of trainer=oar: leave it out",
+        )
+        if self.trainer == "oar":
+            self._check_oar()
+
+    def _check_oar(self) -> None:
+        views, contrast = self.data.num_views, self.loss.contrast
+        _require(
+            self.model.encoder != "none" or self.model.projection_dim > 0,
+            "trainer=oar has nothing to train with model.encoder=none: use linear or mlp",
+        )
+        _require(
+            contrast != "info_nce" or views >= 2,
+            "loss.contrast=info_nce needs data.num_views of at least 2: one view has no positive",
+        )
+        _require(
+            contrast == "none" or self.num_images >= 2,
+            f"batch.train={self.batch.train} holds one image, and the least of a contrast without negatives is "
+            f"collapse: use at least {2 * views}",
+        )
+        _require(
+            contrast != "none" or (self.loss.oar_weight > 0 and self.loss.oar_from_step == 0),
+            "loss.contrast=none leaves OAR alone to learn from: it needs loss.oar_weight above 0 and "
+            "loss.oar_from_step=0",
         )
 
     @property

@@ -13,6 +13,8 @@ from study.losses.affinity_jsd import jsd_rows, target_affinity
 
 COLLAPSED_MEAN_COSINE = 0.99
 COLLAPSED_EFFECTIVE_RANK = 1.5
+# Inverse strengths of the linear probe's L2 penalty.
+_PROBE_PENALTIES = (0.01, 0.1, 1.0)
 
 
 def chance_mass(num_rows: int, num_partners: int) -> float:
@@ -35,6 +37,8 @@ def affinity_success(affinity_RNN: torch.Tensor, ids_N: torch.Tensor) -> dict[st
     """
     same_NN = partners(ids_N, ids_N)
     num_rows, num_partners = same_NN.shape[-1], int(same_NN[0].sum())
+    if num_partners == num_rows - 1:
+        raise ValueError("a batch of one class cannot be judged: every row is a partner, so chance is already success")
     assert bool((same_NN.sum(-1) == num_partners).all()), "evaluation batches must be balanced"
     filled = with_dead_rows_uniform(affinity_RNN)
     p_in = (filled * same_NN).sum(-1).mean(-1)
@@ -82,6 +86,24 @@ def knn_accuracy(
     return num_correct / len(labels_Q)
 
 
+Labelled = tuple[torch.Tensor, torch.Tensor]
+
+
+def linear_probe_accuracy(train: Labelled, validation: Labelled, test: Labelled) -> float:
+    """Accuracy of a multinomial logistic regression on frozen features (N, D) with labels (N,).
+
+    Features are standardised by the training rows; the strength of the L2 penalty is chosen on ``validation``.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    mean, std = train[0].mean(0), train[0].std(0).clamp_min(1e-6)
+    x, y = (((features - mean) / std).cpu().numpy() for features in (train[0], validation[0])), train[1].cpu().numpy()
+    fit_on, choose_on = x
+    fits = [LogisticRegression(C=c, max_iter=1000, tol=1e-3).fit(fit_on, y) for c in _PROBE_PENALTIES]
+    best = max(fits, key=lambda fit: fit.score(choose_on, validation[1].cpu().numpy()))
+    return float(best.score(((test[0] - mean) / std).cpu().numpy(), test[1].cpu().numpy()))
+
+
 def effective_rank(z_RND: torch.Tensor) -> torch.Tensor:
     """RankMe (arXiv 2210.02885): exp of the entropy of the normalised singular values.
 
@@ -99,6 +121,53 @@ def mean_cosine(z_RND: torch.Tensor) -> torch.Tensor:
     num_rows = z.shape[-2]
     total = z.sum(-2).square().sum(-1) - z.square().sum((-2, -1))
     return total / (num_rows * (num_rows - 1))
+
+
+def alignment(z_REND: torch.Tensor, sources_N: torch.Tensor) -> torch.Tensor:
+    """Mean squared distance of unit views of one source (Wang and Isola 2020), from 0 to 4; (R, E).
+
+    2 - 2 cos, averaged over ordered pairs of distinct rows with one source.
+    """
+    z = unit(z_REND)
+    same_NN = partners(sources_N, sources_N)
+    cosines = (z @ z.transpose(-1, -2) * same_NN).sum((-2, -1)) / same_NN.sum()
+    return 2 - 2 * cosines
+
+
+def uniformity(z_REND: torch.Tensor) -> torch.Tensor:
+    """log of the mean of exp(-2 |z - z'|^2) over pairs of distinct unit rows (Wang and Isola 2020); (R, E).
+
+    0 where all rows are one point; the more evenly they cover the sphere, the lower (not below -8).
+    """
+    z = unit(z_REND)
+    num_rows = z.shape[-2]
+    kernel = torch.exp(4 * (z @ z.transpose(-1, -2)) - 4)
+    pairs = kernel.sum((-2, -1)) - kernel.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return torch.log(pairs / (num_rows * (num_rows - 1)))
+
+
+def cosine_moments(z_ND: torch.Tensor, labels_N: torch.Tensor) -> dict[str, float]:
+    """Mean and s.d. of cosines within and across classes, and the effective strength and centre cosine of these means.
+
+    In the data model two views of one class have mean cosine rho = 1 / (1 + sigma^2) and of two classes c rho. The
+    effective values are left out where classes do not cohere (rho <= 0).
+    """
+    z = unit(z_ND.double())
+    cosines = z @ z.T
+    within_NN = partners(labels_N, labels_N)
+    across_NN = labels_N[:, None] != labels_N[None, :]
+    within, across = cosines[within_NN], cosines[across_NN]
+    rho = float(within.mean())
+    moments = {
+        "cosine_within_mean": rho,
+        "cosine_within_sd": float(within.std()),
+        "cosine_across_mean": float(across.mean()),
+        "cosine_across_sd": float(across.std()),
+    }
+    if rho <= 0:
+        return moments
+    effective = {"effective_sigma": math.sqrt(max(1 / rho - 1, 0.0)), "effective_cosine": float(across.mean()) / rho}
+    return moments | effective
 
 
 def is_collapsed(mean_cosine_value: float, effective_rank_value: float) -> bool:

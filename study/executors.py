@@ -1,12 +1,13 @@
 """Packs on Ray: a reused Tune actor (inline) or a nested Ray Train run (train), fed round by round."""
 
+import dataclasses
+import math
 import os
 import socket
 import tempfile
 import time
-import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,20 +27,13 @@ from ray.tune.search import Searcher
 
 from study.config import ConfigError
 from study.outcome import Outcome
+from study.packing import PackLimits, available_memory, memory_on_cpu, memory_on_gpu, packs_at_a_time
 from study.sweep_state import SweepState
-from study.tasks import (
-    PackTask,
-    TaskRun,
-    TaskSettings,
-    Watchdog,
-    classify,
-    device_for,
-    error_sentence,
-    record_failure,
-    single_process_context,
-)
+from study.tasks import PackTask, TaskRun, TaskSettings, gpu_memory, record_failure
+from study.workers import Watchdog, classify, error_sentence, train_here, work_off
 
 _LEAST_CLUSTER_WIDTH = 8
+_TRIES_OF_WORKERS = 3
 
 
 class PackTrainable(tune.Trainable):
@@ -49,25 +43,15 @@ class PackTrainable(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._task = PackTask.from_dict(config["task"])
-        self._started = datetime.now(UTC)
-        self._run: TaskRun | None = None
+        self._shares = work_off(PackTask.from_dict(config["task"]), train_here)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.setup(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        try:
-            with Watchdog(self._task, self._started):
-                if self._run is None:
-                    device = device_for(self._task.settings.use_gpu)
-                    self._run = TaskRun(self._task, device, single_process_context)
-                progress = self._run.advance()
-        except Exception as error:
-            record_failure(self._task, classify(error), error_sentence(error), self._started, traceback.format_exc())
-            return {"done": True, "fraction": 1.0}
-        return {"done": self._run.is_done, "fraction": progress.step / progress.num_steps}
+        share = next(self._shares)
+        return {"done": share == 1.0, "fraction": share}
 
 
 def _train_worker(config: dict[str, Any]) -> None:
@@ -81,46 +65,62 @@ def _train_worker(config: dict[str, Any]) -> None:
         while not run.is_done:
             progress = run.advance()
             watchdog.progress()
-            ray.train.report({"fraction": progress.step / progress.num_steps})
+            share = len(task.replicates) / (task.num_planned or len(task.replicates))
+            ray.train.report({"fraction": share * progress.step / progress.num_steps})
 
 
 def train_on_workers(config: dict[str, Any]) -> None:
-    """A Tune function that trains one pack with a nested TorchTrainer."""
+    """A Tune function that trains one pack with a nested TorchTrainer, or its parts one after the other."""
+    for _ in work_off(PackTask.from_dict(config["task"]), _train_nested):
+        pass
+
+
+def _train_nested(task: PackTask) -> Iterator[float]:
+    """Train a pack with its own workers, started again where they are lost; yields 1.0 at the end.
+
+    Ray Train's own retries would try a pack that does not fit into memory again and again.
+    """
+    for number in range(1, _TRIES_OF_WORKERS + 1):
+        try:
+            _fit(task, number)
+            break
+        except Exception as error:
+            if number == _TRIES_OF_WORKERS or classify(error) is Outcome.OUT_OF_MEMORY:
+                raise
+    yield 1.0
+
+
+def _fit(task: PackTask, number: int) -> None:
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    task = PackTask.from_dict(config["task"])
     settings = task.settings
-    started = datetime.now(UTC)
+    gpus = {"GPU": task.gpus_per_worker} if settings.use_gpu else {}
     # Checkpoints lie in the ledger's storage: what Train keeps of its own state may be lost.
     with tempfile.TemporaryDirectory(prefix="study-train-", ignore_cleanup_errors=True) as scratch:
-        trainer = ray.train.torch.TorchTrainer(
+        ray.train.torch.TorchTrainer(
             _train_worker,
-            train_loop_config=config,
+            train_loop_config={"task": task.to_dict()},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=task.num_workers,
                 use_gpu=settings.use_gpu,
-                resources_per_worker={"CPU": settings.threads, **({"GPU": 1} if settings.use_gpu else {})},
+                resources_per_worker={"CPU": settings.threads, **gpus},
             ),
             run_config=ray.train.RunConfig(
-                name=f"{task.replicates[0].key}-{task.attempts[0]}",
+                name=f"{task.replicates[0].key}-{task.attempts[0]}-{len(task.replicates)}-{number}",
                 storage_path=scratch,
                 callbacks=[TuneReportCallback()],
-                failure_config=ray.train.FailureConfig(max_failures=2),
             ),
-        )
-        try:
-            trainer.fit()
-        except Exception as error:
-            record_failure(task, classify(error), error_sentence(error), started, traceback.format_exc())
+        ).fit()
 
 
 class RoundSearcher(Searcher):
     """Feeds the packs of recorded rounds to Tune; returns None while a round is open and ends when the plan does."""
 
-    def __init__(self, state: SweepState, on_event: Callable[[], None]) -> None:
+    def __init__(self, state: SweepState, on_event: Callable[[], None], on_pack_end: Callable[[], None]) -> None:
         super().__init__(metric="fraction", mode="max")
         self._state = state
         self._on_event = on_event
+        self._on_pack_end = on_pack_end
         self._running: dict[str, PackTask] = {}
         self._nodes: dict[str, str] = {}
         self._deaths: Counter[str] = Counter()
@@ -152,17 +152,19 @@ class RoundSearcher(Searcher):
             self._record_death(trial_id, task)
         self._state.note_complete(task)
         self._on_event()
+        self._on_pack_end()
 
     def _record_death(self, trial_id: str, task: PackTask) -> None:
-        """A worker that died left no row of its own, unless its watchdog wrote one."""
-        if self._state.has_attempt(task):
+        """A worker that died left rows of the parts that had ended, or those that its watchdog wrote."""
+        lacking = self._state.lacking(task)
+        if lacking is None:
             return
         alive = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
         node = self._nodes.get(trial_id)
         is_lost = node is not None and node not in alive
         outcome = Outcome.INTERRUPTED if is_lost else Outcome.FAILED
         text = "the node went away" if is_lost else "the worker process died (killed, or out of memory)"
-        record_failure(task, outcome, text, datetime.now(UTC))
+        record_failure(lacking, outcome, text, datetime.now(UTC))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: a searcher is rebuilt from the ledger."""
@@ -207,7 +209,36 @@ def stop_ray() -> None:
     ray.shutdown()
 
 
-def num_concurrent(settings: TaskSettings, asked: int | None, *, is_local: bool) -> int:
+def plan_room(
+    state: SweepState, asked: int | None, asked_share: float | None, image_shape: tuple[int, ...], *, is_local: bool
+) -> int:
+    """Decide how many packs run at a time, which is returned, and what bounds them, ``state.limits``.
+
+    ``asked`` is that number and ``asked_share`` the share of a GPU per worker, where a user gave them. The memory of
+    GPUs is that of the first one that the driver sees, else an assumption; a pack that it misjudges is halved.
+    """
+    settings = state.settings
+    limits = PackLimits(image_shape=image_shape, num_workers=settings.workers_per_trial)
+    if not settings.use_gpu:
+        width = num_concurrent(settings, asked, 0.0, is_local=is_local)
+        state.limits = dataclasses.replace(limits, memory_bytes=_memory_of_worker(settings, width, is_local=is_local))
+        return width
+    gpu_bytes = gpu_memory()
+    limits = dataclasses.replace(
+        limits, gpu_bytes=gpu_bytes, gpu_share=asked_share, memory_bytes=memory_on_gpu(gpu_bytes, asked_share or 1.0)
+    )
+    shares = [limits.share_of(pack) for pack in state.planned_packs(limits)]
+    if settings.executor == "inline":
+        # The resources of a reused actor are fixed for the whole sweep: those of its largest pack.
+        share = max(shares)
+        limits = dataclasses.replace(limits, gpu_share=share, memory_bytes=memory_on_gpu(gpu_bytes, share))
+        shares = [share]
+    state.limits = limits
+    # Nested packs of larger shares wait for their room in Ray.
+    return num_concurrent(settings, asked, min(shares), is_local=is_local)
+
+
+def num_concurrent(settings: TaskSettings, asked: int | None, gpu_share: float, *, is_local: bool) -> int:
     """How many packs run at a time; :class:`ConfigError` where one needs more CPUs than this machine has."""
     resources = ray.cluster_resources()
     num_cpus = int(resources.get("CPU", 0))
@@ -217,22 +248,32 @@ def num_concurrent(settings: TaskSettings, asked: int | None, *, is_local: bool)
             f"--workers-per-trial {settings.workers_per_trial} needs {per_pack} CPUs and this machine has {num_cpus}: "
             "ask for fewer workers"
         )
-    width = num_cpus // per_pack
-    if settings.use_gpu:
-        width = min(width, int(resources.get("GPU", 0)) // settings.workers_per_trial)
+    width = packs_at_a_time(num_cpus, resources.get("GPU", 0), per_pack, gpu_share * settings.workers_per_trial)
     if not is_local:
         # An autoscaler adds nodes only for packs that wait: what the cluster has now is no bound.
         width = max(width, _LEAST_CLUSTER_WIDTH)
-    return asked or max(1, width)
+    return asked or width
 
 
-def run_rounds(state: SweepState, width: int, on_event: Callable[[], None]) -> list[PackTask]:
+def _memory_of_worker(settings: TaskSettings, width: int, *, is_local: bool) -> float:
+    """Bytes for one worker's tensors: of what is free here, or of what Ray counts on a cluster's nodes by CPU."""
+    if is_local:
+        return memory_on_cpu(available_memory(), width * settings.workers_per_trial)
+    resources = ray.cluster_resources()
+    if not resources.get("CPU") or not resources.get("memory"):
+        return math.inf
+    return memory_on_cpu(resources["memory"] * settings.threads / resources["CPU"], 1)
+
+
+def run_rounds(
+    state: SweepState, width: int, on_event: Callable[[], None], on_pack_end: Callable[[], None]
+) -> list[PackTask]:
     """Run a sweep's rounds to their end in one ``Tuner.fit``, ``width`` packs at a time; returns those cut off."""
     settings = state.settings
-    searcher = RoundSearcher(state, on_event)
+    searcher = RoundSearcher(state, on_event, on_pack_end)
     trainable: Any
     if settings.executor == "inline":
-        resources = {"CPU": settings.threads, **({"GPU": 1} if settings.use_gpu else {})}
+        resources = {"CPU": settings.threads, **({"GPU": state.limits.gpu_share} if settings.use_gpu else {})}
         trainable = tune.with_resources(PackTrainable, resources)
     else:
         # Drivers of nested runs need no CPU of their own: one that held a CPU could starve its workers for ever.
@@ -263,6 +304,6 @@ def run_rounds(state: SweepState, width: int, on_event: Callable[[], None]) -> l
         tuner.fit()
     unfinished = searcher.unfinished
     for task in unfinished:
-        if not state.has_attempt(task):
-            record_failure(task, Outcome.INTERRUPTED, "the sweep was stopped", datetime.now(UTC))
+        if (lacking := state.lacking(task)) is not None:
+            record_failure(lacking, Outcome.INTERRUPTED, "the sweep was stopped", datetime.now(UTC))
     return unfinished

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
@@ -24,10 +25,17 @@ def duration(seconds: float) -> str:
 
 
 class ProgressDisplay:
-    """Prints to ``stream``; use as a context manager around the sweep."""
+    """Prints to ``stream``; use as a context manager around the sweep.
 
-    def __init__(self, state: "SweepState", stream: TextIO | None = None) -> None:
+    ``on_unread`` is called once, instead of a :class:`BrokenPipeError` amid the sweep, when nobody reads any more.
+    """
+
+    def __init__(
+        self, state: "SweepState", stream: TextIO | None = None, on_unread: Callable[[], None] = lambda: None
+    ) -> None:
         self._state = state
+        self._on_unread = on_unread
+        self._is_unread = False
         self._stream = stream = stream or sys.stderr
         self._started = time.monotonic()
         self._last: tuple[int, int] | None = None
@@ -49,12 +57,26 @@ class ProgressDisplay:
         if self._live is not None:
             self._live.console.print(line, highlight=False)
         else:
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        if self._is_unread:
+            return
+        try:
             print(line, file=self._stream, flush=True)
+        except BrokenPipeError:
+            self._is_unread = True
+            self._on_unread()
 
     def on_round(self, index: int, entries: "list[Entry]") -> None:
         """Announce a recorded round."""
         cells = len({entry.cell for entry in entries})
         self.say(f"round {index}: {_ROLE_WORDS[entries[0].role]}, {len(entries)} replicates in {cells} cells")
+
+    def on_halved(self, planned: int, sizes: list[int]) -> None:
+        """Announce a pack that did not fit into memory, and in which parts it was trained."""
+        parts = " + ".join(str(size) for size in sizes)
+        self.say(f"a pack of {planned} ran out of memory and was halved: trained as {parts}")
 
     def on_event(self) -> None:
         """Show where the sweep stands; without a terminal only when a replicate has ended."""
@@ -62,7 +84,7 @@ class ProgressDisplay:
         if self._live is not None:
             self._live.update(self._line(counts))
         elif counts != self._last:
-            print(self._line(counts), file=self._stream, flush=True)
+            self._print(self._line(counts))
         self._last = counts
 
     def _line(self, counts: tuple[int, int]) -> str:

@@ -26,15 +26,28 @@ Values = Mapping[str, Scalar]
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """Values of one configuration path; a geometric grid is extended by its own ratio."""
+    """Values of one configuration path; a geometric grid is extended by its own ratio.
+
+    ``also`` gives further paths that go with a value, such as what only one of two trainers has.
+    """
 
     path: str
     values: tuple[Scalar, ...]
     label: str
+    also: Mapping[Scalar, Values] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        assert self.path in field_types(), self.path
+        assert {self.path, *itertools.chain.from_iterable(self.also.values())} <= set(field_types()), self.path
         assert len(set(self.values)) == len(self.values) >= 1
+        assert set(self.also) <= set(self.values)
+
+    def canonical(self) -> list[Any]:
+        """What the study hash covers of an axis."""
+        return [
+            self.path,
+            list(self.values),
+            *([sorted((v, dict(w)) for v, w in self.also.items())] if self.also else []),
+        ]
 
     def beyond(self, side: Literal["low", "high"]) -> float:
         """The next value of a geometric grid outside its lowest or highest end."""
@@ -48,12 +61,14 @@ class Axis:
 class Criterion:
     """The outcome that must hold: a metric at an absolute ``level``, or at a ``fraction`` of its rise.
 
-    The rise goes from the floor (the same model before training) to the ceiling (the fitted plateau).
+    The rise goes from the floor to the ceiling (the fitted plateau). The floor is the same model before training, or
+    chance for accuracies of labels that are learned from nothing.
     """
 
     metric: str
     fraction: float | None = None
     level: float | None = None
+    floor: Literal["before", "chance"] = "before"
 
     def __post_init__(self) -> None:
         assert (self.fraction is None) != (self.level is None), "a criterion is a fraction or a level"
@@ -62,7 +77,17 @@ class Criterion:
     def sentence(self) -> str:
         if self.level is not None:
             return f"{self.metric} = {self.level:g}"
-        return f"half rise of {self.metric}" if self.fraction == 0.5 else f"{self.fraction:.0%} rise of {self.metric}"
+        start = " from chance" if self.floor == "chance" else ""
+        return (
+            f"half rise of {self.metric}{start}"
+            if self.fraction == 0.5
+            else f"{self.fraction:.0%} rise of {self.metric}{start}"
+        )
+
+    def canonical(self) -> dict[str, Any]:
+        """What the study hash covers of a criterion."""
+        values = dataclasses.asdict(self)
+        return values if self.floor != "before" else {k: v for k, v in values.items() if k != "floor"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +103,7 @@ class SearchSpace:
     """One question: ``config`` fixed, ``scientific`` axes asked about, ``nuisance`` axes tuned in every cell.
 
     ``profiles``, ``datasets`` and ``variants`` replace configuration values, in the order profile, data set, variant.
-    ``tuning`` is applied to tuning replicates only.
+    ``tuning`` is applied to tuning replicates only. ``grids`` gives a data set other values of an axis.
     """
 
     name: str
@@ -94,6 +119,7 @@ class SearchSpace:
     variants: Mapping[str, Values]
     profiles: Mapping[str, Values]
     datasets: Mapping[str, Values]
+    grids: Mapping[str, Mapping[str, tuple[Scalar, ...]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known = field_types()
@@ -103,6 +129,10 @@ class SearchSpace:
         for axis in self.nuisance:
             assert len(axis.values) >= 3, f"{self.name}: a nuisance needs at least 3 values per cell"
             assert field_types()[axis.path] is float, f"{self.name}: a nuisance is a float on a log axis"
+        axes = {axis.path for axis in (*self.scientific, *self.nuisance)}
+        for dataset, grid in self.grids.items():
+            assert dataset in self.datasets, f"{self.name}: {dataset} is none of its data sets"
+            assert set(grid) <= axes, f"{self.name}: a grid of {dataset} names no axis"
 
     @property
     def default_variant(self) -> str:
@@ -131,9 +161,9 @@ class Design:
             "study": self.study,
             "variant": self.variant,
             "config": canonical(self.config),
-            "scientific": [[axis.path, list(axis.values)] for axis in self.scientific],
-            "nuisance": [[axis.path, list(axis.values)] for axis in self.nuisance],
-            "criterion": dataclasses.asdict(self.criterion),
+            "scientific": [axis.canonical() for axis in self.scientific],
+            "nuisance": [axis.canonical() for axis in self.nuisance],
+            "criterion": self.criterion.canonical(),
             "tuning": dict(sorted(self.tuning.items())),
             "tuning_seeds": self.tuning_seeds,
             "laws": list(self.laws),
@@ -152,7 +182,10 @@ class Design:
     def resolve(self, point: Values, nuisance: Values, role: Literal["tuning", "reported"]) -> ReplicateConfig:
         """The configuration of a replicate of a cell."""
         extra = self.tuning if role == "tuning" else {}
-        return with_values(self.config, {**point, **nuisance, **extra})
+        also: dict[str, Scalar] = {}
+        for axis in self.scientific:
+            also |= axis.also.get(point[axis.path], {})
+        return with_values(self.config, {**also, **point, **nuisance, **extra})
 
 
 def find_studies() -> list[str]:
@@ -201,12 +234,17 @@ def make_design(
     for changes in (space.profiles[profile], space.datasets[dataset], space.variants[variant], overrides):
         values.update(changes)
     config = with_values(space.config, values)
+    grid = space.grids.get(dataset, {})
+    scientific, nuisance = (
+        tuple(dataclasses.replace(axis, values=grid.get(axis.path, axis.values)) for axis in axes)
+        for axes in (space.scientific, space.nuisance)
+    )
     return Design(
         study=space.name,
         variant=variant,
         config=config,
-        scientific=space.scientific,
-        nuisance=space.nuisance,
+        scientific=scientific,
+        nuisance=nuisance,
         criterion=space.criterion,
         tuning=space.tuning,
         tuning_seeds=space.budget.tuning_seeds,

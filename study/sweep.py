@@ -1,7 +1,7 @@
 """Run a study: ``python -m study.sweep NAME``. The same command again resumes, or prints what is known.
 
 Exit codes: 0 done; 2 wrong usage, or a service that cannot be reached at the start; 3 ended with failed
-replicates; 4 the budget ended first; 128 + signal interrupted, with everything kept.
+replicates; 4 the budget ended first; 128 + signal interrupted, with everything kept (141: nobody reads the output).
 """
 
 import argparse
@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from study.command_line import build_parser, parse_overrides, print_list, print_plan
+from study.command_line import build_parser, parse_overrides, print_list, print_plan, run_main
 from study.config import ConfigError
 from study.progress import ProgressDisplay, duration
 from study.provenance import Provenance, collect
@@ -71,6 +71,7 @@ class Prepared:
     design: Design
     replicates: int
     data_digest: str
+    input_shape: tuple[int, ...]
     provenance: Provenance
     storage: str
     executor: "ExecutorName"
@@ -89,6 +90,8 @@ def prepare(options: argparse.Namespace, design: Design, replicates: int) -> Pre
     Store(storage).check_writable()
     if options.executor == "inline" and options.workers_per_trial > 1:
         raise ConfigError("--executor inline has one worker: use --executor train with --workers-per-trial")
+    if options.gpus_per_pack is not None and options.gpus_per_pack < 1 and options.workers_per_trial > 1:
+        raise ConfigError("--gpus-per-pack below 1 needs one worker per pack: NCCL refuses two ranks on one GPU")
     is_wide = options.workers_per_trial > 1 or options.profile == "cluster"
     wanted = options.executor if options.executor != "auto" else ("train" if is_wide else "inline")
     executor: ExecutorName = "train" if wanted == "train" else "inline"
@@ -108,6 +111,7 @@ def prepare(options: argparse.Namespace, design: Design, replicates: int) -> Pre
         design=design,
         replicates=replicates,
         data_digest=dataset.digest,
+        input_shape=dataset.input_shape,
         provenance=collect(),
         storage=Store(storage).uri,
         executor=executor,
@@ -161,7 +165,10 @@ def design_row(design: Design, provenance: Provenance) -> dict[str, object]:
 
 
 class _Signals:
-    """SIGTERM becomes SIGINT, which Tune turns into an orderly end; the first signal is remembered."""
+    """SIGTERM becomes SIGINT, which Tune turns into an orderly end; the first signal is remembered.
+
+    So does a progress line that nobody reads any more, as if it were the SIGPIPE that Python does not raise.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -173,36 +180,40 @@ class _Signals:
         self.received = number
         os.kill(os.getpid(), signal.SIGINT)
 
+    def on_unread(self) -> None:
+        self._terminate(signal.SIGPIPE, None)
+
 
 def _run_open_rounds(options: argparse.Namespace, prepared: Prepared, state: "SweepState") -> int:
-    from study.executors import num_concurrent, run_rounds, start_ray, stop_ray
+    from study.executors import plan_room, run_rounds, start_ray, stop_ray
     from study.results.tracking import Tracker, default_tracking_uri
 
     signals = _Signals()
     signals.install()
     started = time.monotonic()
-    with ProgressDisplay(state) as display:
+    with ProgressDisplay(state, on_unread=signals.on_unread) as display:
         try:
             start_ray(prepared.address, needs_dashboard=prepared.executor == "train")
-            width = num_concurrent(state.settings, options.max_concurrent, is_local=prepared.address == "local")
+            is_local, shape = prepared.address == "local", prepared.input_shape
+            width = plan_room(state, options.max_concurrent, options.gpus_per_pack, shape, is_local=is_local)
             tracker = prepared.tracker or Tracker(default_tracking_uri(prepared.storage))
             state.ledger.record_design(design_row(prepared.design, prepared.provenance))
-            state.on_round = display.on_round
+            state.on_round, state.on_halved = display.on_round, display.on_halved
             if not prepared.provenance.commit:
                 display.say("commit and dirty flag are unknown here and stay empty (make submit passes them)")
             display.say(f"ledger {state.ledger.store.shown}")
 
             said: set[str] = set()
 
-            def on_event() -> None:
-                display.on_event()
+            def on_pack_end() -> None:
                 trouble = tracker.try_sync(state.ledger, state.design.hash)
                 if trouble and trouble not in said:
                     said.add(trouble)
                     display.say(f"{trouble}; python -m study.results sync-mlflow catches up")
 
-            is_cut_off = bool(run_rounds(state, width, on_event))
-            on_event()
+            is_cut_off = bool(run_rounds(state, width, display.on_event, on_pack_end))
+            display.on_event()
+            on_pack_end()
         except KeyboardInterrupt:
             is_cut_off = True
         finally:
@@ -241,4 +252,4 @@ def _print_answer(options: argparse.Namespace, ledger: "Ledger", design: Design,
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_main(main))

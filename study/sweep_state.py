@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 from study.config import Replicate, pack_shape
 from study.outcome import FINAL_OUTCOMES, MAX_ATTEMPTS, Outcome
+from study.packing import PackLimits, make_packs, work
 from study.results.ledger import Ledger, Row, settle
-from study.searcher import Entry, RoundPlanner
+from study.searcher import FIRST_REPORTED_SEED, Entry, RoundPlanner
 from study.space import Design, plan_size
-from study.tasks import PackTask, TaskSettings, make_packs, work
+from study.tasks import PackTask, TaskSettings
 
 _MIN_HANG_SECONDS = 300.0
 
@@ -30,7 +31,9 @@ class SweepState:
     planner: RoundPlanner
     settings: TaskSettings
     deadline: float = math.inf
+    limits: PackLimits = field(default_factory=PackLimits)
     on_round: Callable[[int, list[Entry]], None] = lambda index, entries: None
+    on_halved: Callable[[int, list[int]], None] = lambda planned, sizes: None
     rounds: list[list[Entry]] = field(init=False)
     is_finished: bool = field(default=False, init=False)
     is_out_of_budget: bool = field(default=False, init=False)
@@ -92,7 +95,7 @@ class SweepState:
             if not open_:
                 return self._fill_queue()
         ready = [replicate for replicate in open_ if self._may_try(replicate.key)]
-        self._queue.extend(self._task(pack) for pack in make_packs(ready))
+        self._queue.extend(self._task(pack) for pack in make_packs(ready, self.limits))
         return bool(self._queue)
 
     def _may_try(self, key: str) -> bool:
@@ -112,18 +115,40 @@ class SweepState:
             and row["seconds"] is not None
         ]
         hang = max(_MIN_HANG_SECONDS, 10 * statistics.median(seconds)) if seconds else _MIN_HANG_SECONDS
+        reported = {entry.replicate.key for entry in self.entries if entry.role == "reported"}
         return PackTask(
             settings=self.settings,
             replicates=tuple(pack),
             attempts=tuple(len(self.attempts.get(r.key, [])) + 1 for r in pack),
             hang_seconds=hang,
+            keep_models=tuple(r.key in reported for r in pack),
+            gpu_share=self.limits.share_of(pack),
+            encoder_rows=self.limits.encoder_rows(pack[0].config),
         )
 
-    def has_attempt(self, task: PackTask) -> bool:
-        """Whether the ledger already holds rows of this very attempt."""
-        attempts = self.ledger.attempts()
-        number = dict(zip((r.key for r in task.replicates), task.attempts, strict=True))
-        return all(any(row["attempt"] == number[key] for row in attempts.get(key, [])) for key in number)
+    def planned_packs(self, limits: PackLimits) -> list[tuple[Replicate, ...]]:
+        """The packs of open replicates and, as far as it is known now, of the first and of the reported round.
+
+        Settings that are not tuned yet keep the design's own values; rates and strengths do not move a pack's memory.
+        """
+        seeds = range(FIRST_REPORTED_SEED, FIRST_REPORTED_SEED + self.planner.replicates)
+        reported = [
+            Replicate.of(self.design.resolve(point, {}, "reported"), seed, self.planner.data_digest)
+            for point in self.design.points()
+            for seed in seeds
+        ]
+        first = [entry.replicate for entry in self.planner.next_round([], {})]
+        rounds = (self.open_replicates(), first, reported)
+        return [pack for round_ in rounds for pack in make_packs(round_, limits)]
+
+    def lacking(self, task: PackTask) -> PackTask | None:
+        """The part of a pack of which the ledger holds no row of this very attempt; None where it has all."""
+        known = {(key, row["attempt"]) for key, rows in self.ledger.attempts().items() for row in rows}
+        pairs = zip((r.key for r in task.replicates), task.attempts, strict=True)
+        members = [index for index, pair in enumerate(pairs) if pair not in known]
+        if len(members) == len(task.replicates):
+            return task
+        return task.part(members) if members else None
 
     def note_progress(self, task: PackTask, fraction: float) -> None:
         """Remember how far a running pack is, for the time left."""
@@ -131,8 +156,14 @@ class SweepState:
             self._fractions[replicate.key] = fraction
 
     def note_complete(self, task: PackTask) -> None:
-        """Read what a pack left in the ledger."""
+        """Read what a pack left in the ledger, and say where it was halved."""
         self._refresh()
+        pairs = zip((r.key for r in task.replicates), task.attempts, strict=True)
+        rows = [row for key, number in pairs for row in self.attempts.get(key, []) if row["attempt"] == number]
+        sizes = Counter(row["pack_size"] for row in rows if row["pack_size"] < (row["pack_planned"] or 0))
+        if sizes:
+            parts = [size for size, num_rows in sorted(sizes.items()) for _ in range(num_rows // size)]
+            self.on_halved(len(task.replicates), parts[::-1])
         for replicate in task.replicates:
             self._tries[replicate.key] += 1
             self._fractions.pop(replicate.key, None)

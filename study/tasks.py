@@ -6,9 +6,6 @@ The worker that trained a pack writes its rows itself, so that a result does not
 import dataclasses
 import functools
 import io
-import os
-import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,29 +19,31 @@ from study.config import (
     DataConfig,
     Replicate,
     ReplicateConfig,
-    first_line,
     flatten,
     from_json,
-    pack_shape,
     to_json,
 )
 from study.data.datasets import Dataset, load_dataset
-from study.models.encoders import max_pack_size
 from study.outcome import Outcome
+from study.packing import UNSEEN_GPU_BYTES, num_workers
 from study.provenance import Provenance
-from study.results.ledger import Ledger, Row, measurement_hash
+from study.results.ledger import Ledger, Row
 from study.results.schema import METRICS, REPLICATES, SCHEMA_VERSION
 from study.results.store import Store
+from study.trainers.downstream import is_wanted, measure_raw
+from study.trainers.effective import raw_moments
 from study.trainers.loop import (
     PackRun,
     Progress,
     ReplicateResult,
     RunContext,
-    measure_raw_knn,
-    measure_untrained_knn,
+    measure_untrained,
+    measure_view_moments,
 )
 
 ExecutorName = Literal["inline", "train"]
+# What the measures of a frozen embedding depend on, beside the encoder.
+_JUDGING = ("evaluation.split", "evaluation.knn_bank", "evaluation.knn_neighbours", "evaluation.linear_probe")
 _COLUMNS = frozenset(column.name for column in REPLICATES)
 
 
@@ -64,12 +63,21 @@ class TaskSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PackTask:
-    """One Ray task: the replicates of a pack and the number of each one's attempt."""
+    """One Ray task: the replicates of a pack and the number of each one's attempt.
+
+    ``num_planned`` is the size of the pack that this one is a part of, 0 for a whole one; ``keep_models`` says of each
+    member whether its final model is kept (of none where empty); ``gpu_share`` is asked for by each worker;
+    ``encoder_rows`` bounds the rows of one encoder pass (None: the whole batch).
+    """
 
     settings: TaskSettings
     replicates: tuple[Replicate, ...]
     attempts: tuple[int, ...]
     hang_seconds: float = 300.0
+    num_planned: int = 0
+    keep_models: tuple[bool, ...] = ()
+    gpu_share: float = 1.0
+    encoder_rows: int | None = None
 
     @property
     def config(self) -> ReplicateConfig:
@@ -78,8 +86,27 @@ class PackTask:
     @property
     def num_workers(self) -> int:
         """The largest number of workers, at most those asked for, that shares the images of a batch evenly."""
-        images = self.config.num_images
-        return next(w for w in range(self.settings.workers_per_trial, 0, -1) if images % w == 0)
+        return num_workers(self.config, self.settings.workers_per_trial)
+
+    @property
+    def gpus_per_worker(self) -> float:
+        """The share of a GPU that Ray is asked for, 0 on CPUs."""
+        return self.gpu_share if self.settings.use_gpu else 0.0
+
+    def part(self, members: Sequence[int]) -> "PackTask":
+        """A pack of some of the members, which remembers what was planned."""
+        return dataclasses.replace(
+            self,
+            replicates=tuple(self.replicates[index] for index in members),
+            attempts=tuple(self.attempts[index] for index in members),
+            keep_models=tuple(self.keep_models[index] for index in members) if self.keep_models else (),
+            num_planned=self.num_planned or len(self.replicates),
+        )
+
+    def halves(self) -> list["PackTask"]:
+        """Two packs of half the size, none for a pack of one."""
+        size = len(self.replicates)
+        return [self.part(range(size // 2)), self.part(range(size // 2, size))] if size > 1 else []
 
     def to_dict(self) -> dict[str, Any]:
         """A plain form that survives Tune's handling of configurations."""
@@ -91,42 +118,29 @@ class PackTask:
             ],
             "attempts": list(self.attempts),
             "hang_seconds": self.hang_seconds,
+            "num_planned": self.num_planned,
+            "keep_models": list(self.keep_models),
+            "gpu_share": self.gpu_share,
+            "encoder_rows": self.encoder_rows,
         }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "PackTask":
         settings = dict(data["settings"])
         provenance = Provenance(**settings.pop("provenance"))
-        return cls(
-            settings=TaskSettings(**settings, provenance=provenance),
-            replicates=tuple(
+        changed = {
+            "settings": TaskSettings(**settings, provenance=provenance),
+            "replicates": tuple(
                 Replicate(**{**fields, "config": from_json(fields["config"])}) for fields in data["replicates"]
             ),
-            attempts=tuple(data["attempts"]),
-            hang_seconds=data["hang_seconds"],
-        )
-
-
-def make_packs(replicates: Sequence[Replicate]) -> list[tuple[Replicate, ...]]:
-    """Group replicates of one shape into packs of nearly equal size, the most work first."""
-    groups: dict[str, list[Replicate]] = {}
-    for replicate in replicates:
-        groups.setdefault(pack_shape(replicate.config), []).append(replicate)
-    packs = []
-    for group in groups.values():
-        limit = max_pack_size(group[0].config.model, group[0].config.batch.train)
-        num_packs = -(-len(group) // limit)
-        packs += [tuple(group[i::num_packs]) for i in range(num_packs)]
-    return sorted(packs, key=lambda pack: -sum(work(r.config) for r in pack))
-
-
-def work(config: ReplicateConfig) -> float:
-    """Relative cost of a replicate: steps, each with a fixed part and one that grows with its rows."""
-    return config.num_steps * (1 + config.batch.train / 20)
+            "attempts": tuple(data["attempts"]),
+            "keep_models": tuple(data["keep_models"]),
+        }
+        return cls(**{**data, **changed})
 
 
 class Artifacts:
-    """Checkpoints and error texts under artifacts/KEY of a ledger; a checkpoint store for the loop."""
+    """Checkpoints, final models and error texts under artifacts/KEY of a ledger; a checkpoint store for the loop."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -136,9 +150,16 @@ class Artifacts:
         return None if data is None else torch.load(io.BytesIO(data), weights_only=True)
 
     def save(self, key: str, state: dict[str, Any]) -> None:
+        self._write(f"artifacts/{key}/checkpoint.pt", state)
+
+    def save_model(self, key: str, model: dict[str, Any]) -> None:
+        """Keep a final model: tensors on the CPU and text, readable with ``weights_only=True``."""
+        self._write(f"artifacts/{key}/model.pt", model)
+
+    def _write(self, path: str, value: dict[str, Any]) -> None:
         buffer = io.BytesIO()
-        torch.save(state, buffer)
-        self._store.write(f"artifacts/{key}/checkpoint.pt", buffer.getvalue())
+        torch.save(value, buffer)
+        self._store.write(path, buffer.getvalue())
 
     def delete(self, key: str) -> None:
         self._store.delete(f"artifacts/{key}/checkpoint.pt")
@@ -161,7 +182,8 @@ class TaskRun:
         self._device = device
         self._started = datetime.now(UTC)
         self._ledger = Ledger(Store(task.settings.ledger_uri))
-        self._context = make_context(Artifacts(self._ledger.store))
+        self._artifacts = Artifacts(self._ledger.store)
+        self._context = dataclasses.replace(make_context(self._artifacts), encoder_rows=task.encoder_rows)
         if device.type == "cpu":
             torch.set_num_threads(task.settings.threads)
         # The views of a data set differ between configurations, its tensors do not.
@@ -173,7 +195,7 @@ class TaskRun:
                 f"this node holds other bytes of {self._dataset.name} (digest {self._dataset.digest}) than the driver "
                 f"({expected}): give every node the same files"
             )
-        self._untrained_knn = self._measure_untrained() if self._context.rank == 0 else []
+        self._untrained = self._measure_untrained() if self._context.rank == 0 else []
         self._run = PackRun(task.replicates, self._dataset, self._context)
 
     @property
@@ -184,32 +206,52 @@ class TaskRun:
         """Train on; the call that finishes the pack also commits it."""
         progress = self._run.advance()
         if self._run.is_done and self._context.rank == 0:
-            self._commit(self._run.results(self._untrained_knn))
+            self._commit(self._run.results(self._untrained))
             self._run.delete_checkpoints()
         return progress
 
-    def _measure_untrained(self) -> list[float | None]:
-        """k-NN of the untrained encoders, and of the raw inputs, from the ledger where they have been measured."""
-        config, digest = self._task.config, self._dataset.digest
-        if not config.evaluation.knn_bank:
-            return [None] * len(self._task.replicates)
-        settings = {
-            path: value
-            for path, value in flatten(config).items()
-            if path.startswith("evaluation.knn") or path == "evaluation.split"
-        }
-        if self._ledger.measurement(measurement_hash("raw_knn", digest, None, settings)) is None:
-            raw = measure_raw_knn(self._dataset, config.evaluation)
-            self._ledger.record_measurement("raw_knn", digest, None, settings, raw)
-        settings |= {path: value for path, value in flatten(config).items() if path.startswith("model.")}
-        hashes = [measurement_hash("untrained_knn", digest, r.seed, settings) for r in self._task.replicates]
-        values = [self._ledger.measurement(h) for h in hashes]
-        if any(value is None for value in values):
-            values = measure_untrained_knn(self._task.replicates, self._dataset)
-            for replicate, value in zip(self._task.replicates, values, strict=True):
-                assert value is not None
-                self._ledger.record_measurement("untrained_knn", digest, replicate.seed, settings, value)
-        return values
+    def _measure_untrained(self) -> list[dict[str, float]]:
+        """What needs no training, of raw inputs and untrained encoders: views' cosines, and what members rise from.
+
+        Returns the downstream measures of each member's encoder before training.
+        """
+        config, dataset, pack = self._task.config, self._dataset, self._task.replicates
+        values = flatten(config)
+        model = {path: value for path, value in values.items() if path.startswith("model.")}
+        for strength in sorted({replicate.config.data.strength for replicate in pack}):
+            self._measure_views([replicate for replicate in pack if replicate.config.data.strength == strength], model)
+        if not is_wanted(config.evaluation):
+            return [{} for _ in pack]
+        judging = {path: values[path] for path in _JUDGING}
+        self._measured("raw_", [None], judging, lambda: [measure_raw(dataset, config.evaluation)])
+        settings = judging | model | {"data.label_fraction": config.data.label_fraction}
+        seeds = [replicate.seed for replicate in pack]
+        return self._measured("untrained_", seeds, settings, lambda: measure_untrained(pack, dataset))
+
+    def _measure_views(self, peers: Sequence[Replicate], model: dict[str, Any]) -> None:
+        """Cosine moments of views at the strength that ``peers`` share, raw and by each one's untrained encoder."""
+        config, dataset = peers[0].config, self._dataset
+        views = {path: value for path, value in flatten(config).items() if path.startswith("data.views.")}
+        views["data.strength"] = config.data.strength
+        self._measured("raw_views_", [None], views, lambda: [raw_moments(dataset, config)])
+        seeds = [peer.seed for peer in peers]
+        self._measured("untrained_views_", seeds, views | model, lambda: measure_view_moments(peers, dataset))
+
+    def _measured(
+        self,
+        prefix: str,
+        seeds: Sequence[int | None],
+        settings: dict[str, Any],
+        measure: Callable[[], list[dict[str, float]]],
+    ) -> list[dict[str, float]]:
+        """Measurements of every seed from the ledger; where one is missing, all are made and recorded."""
+        digest = self._dataset.digest
+        found = [self._ledger.measurements(prefix, digest, seed, settings) for seed in seeds]
+        if not all(found):
+            found = measure()
+            for seed, known in zip(seeds, found, strict=True):
+                self._ledger.record_measurements(prefix, digest, seed, settings, known)
+        return found
 
     def _commit(self, results: Sequence[ReplicateResult]) -> None:
         device = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu"
@@ -224,11 +266,24 @@ class TaskRun:
                 "seconds": result.seconds,
                 "device_seconds": result.seconds * self._context.world_size,
                 "device": device,
+                "error": result.note or None,
             }
             rows.append(row)
             for point in result.curves:
                 curves.append({"key": row["key"], "attempt": attempt, **dataclasses.asdict(point)})
+        self._keep_models()
         self._ledger.append_pack(rows, curves)
+
+    def _keep_models(self) -> None:
+        """Written before the commit: a committed row that is reported has its model."""
+        for index, (replicate, keep) in enumerate(zip(self._task.replicates, self._task.keep_models, strict=False)):
+            if keep:
+                model = {
+                    "parameters": self._run.optimizer.replicate_parameters(index),
+                    "buffers": self._run.replicate_buffers(index),
+                    "config": to_json(replicate.config),
+                }
+                self._artifacts.save_model(replicate.key, model)
 
 
 def attempt_row(
@@ -252,6 +307,7 @@ def attempt_row(
         "workers_asked": settings.workers_per_trial,
         "workers": task.num_workers,
         "pack_size": len(task.replicates),
+        "pack_planned": task.num_planned or len(task.replicates),
         "executor": settings.executor,
         "commit": provenance.commit,
         "dirty": provenance.dirty,
@@ -274,44 +330,6 @@ def record_failure(task: PackTask, outcome: Outcome, error: str, started: dateti
     ledger.append_pack(rows, [])
 
 
-class Watchdog:
-    """Ends a worker that makes no progress for ``hang_seconds``, after recording its pack as hung.
-
-    A hung collective or kernel cannot be interrupted from Python: the process ends itself, and the executor sees
-    a dead worker. Use as a context manager around the work.
-    """
-
-    def __init__(self, task: PackTask, started: datetime) -> None:
-        self._task = task
-        self._started = started
-        self._last_progress = time.monotonic()
-        self._stop = threading.Event()
-
-    def progress(self) -> None:
-        """Say that the pack is alive."""
-        self._last_progress = time.monotonic()
-
-    def __enter__(self) -> "Watchdog":
-        threading.Thread(target=self._watch, daemon=True).start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-
-    def _watch(self) -> None:
-        limit = self._task.hang_seconds
-        while not self._stop.wait(min(limit / 4, 10)):
-            if time.monotonic() - self._last_progress > limit:
-                record_failure(self._task, Outcome.HUNG, f"no progress for {limit:.0f} s", self._started)
-                os._exit(1)
-
-
-def classify(error: BaseException) -> Outcome:
-    """Out of memory, or anything else that failed."""
-    is_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
-    return Outcome.OUT_OF_MEMORY if is_memory else Outcome.FAILED
-
-
 def single_process_context(checkpoints: Artifacts) -> RunContext:
     """The context of a pack that one process trains."""
     return RunContext(checkpoints=checkpoints)
@@ -324,14 +342,15 @@ def device_for(use_gpu: bool) -> torch.device:
     return torch.device("cuda", 0) if use_gpu else torch.device("cpu")
 
 
+def gpu_memory() -> int:
+    """Bytes of the first visible GPU; where the driver sees none, an assumption about the cluster's."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_properties(0).total_memory
+    return UNSEEN_GPU_BYTES
+
+
 def run_task(task: PackTask) -> None:
     """Work a task off in this process; failures raise."""
     run = TaskRun(task, device_for(task.settings.use_gpu), single_process_context)
     while not run.is_done:
         run.advance()
-
-
-def error_sentence(error: BaseException) -> str:
-    """The type and first line of an error."""
-    line, kind = first_line(error), type(error).__name__
-    return kind if line == kind else f"{kind}: {line}"

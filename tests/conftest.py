@@ -3,10 +3,20 @@
 import pytest
 import torch
 
-from study.config import ReplicateConfig, with_values
+from study.config import ReplicateConfig, Scalar, with_values
 from study.data.datasets import Dataset, load_dataset
 
 torch.set_num_threads(1)
+
+
+def for_trainer(config: ReplicateConfig, trainer: str) -> ReplicateConfig:
+    """A tiny configuration changed to what a trainer needs."""
+    values: dict[str, Scalar] = {"trainer": trainer}
+    if trainer == "oar":
+        values |= {"data.num_views": 2, "batch.eval": 40, "data.label_fraction": 0.5, "model.embedding_dim": 12}
+        if config.data.name == "clusters":
+            values |= {"model.encoder": "linear"}
+    return with_values(config, values)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,21 @@
 """The affinity is ReLU of inner products, without self, normalised by row, whatever slice asks for it."""
 
+import math
+
 import pytest
 import torch
 
-from study.affinity import affinity, is_dead, off_diagonal, partners, unit, with_dead_rows_uniform
+from study.affinity import (
+    AffinityKind,
+    affinity,
+    id_ranges,
+    is_dead,
+    off_diagonal,
+    partners,
+    product,
+    unit,
+    with_dead_rows_uniform,
+)
 
 
 def literal_affinity(q_ND: torch.Tensor, k_ND: torch.Tensor) -> torch.Tensor:
@@ -93,3 +105,62 @@ def test_partners_equal_a_literal_loop() -> None:
     expected = [[[i != j and row[i] == row[j] for j in range(6)] for i in range(6)] for row in ids.tolist()]
     assert partners(ids, ids).tolist() == expected
     assert partners(ids[:, 2:4], ids, row_offset=2).tolist() == [rows[2:4] for rows in expected]
+
+
+def test_softmax_equals_a_literal_loop(queries: torch.Tensor, keys: torch.Tensor) -> None:
+    found = affinity(queries[3:6], keys, 3, kind="softmax", temperature=0.2)
+    for i in range(3, 6):
+        weights = [0.0 if j == i else math.exp(float(queries[i] @ keys[j]) / 0.2) for j in range(9)]
+        assert found[i - 3].tolist() == pytest.approx([w / sum(weights) for w in weights], rel=1e-12)
+
+
+def test_softmax_of_a_low_temperature_is_the_nearest_row_and_of_a_high_one_uniform(queries: torch.Tensor) -> None:
+    nearest = (queries @ queries.T).fill_diagonal_(-2).argmax(-1)
+    cold, hot = (affinity(queries, queries, kind="softmax", temperature=t) for t in (1e-6, 1e6))
+    torch.testing.assert_close(cold, torch.nn.functional.one_hot(nearest, 9).double())
+    torch.testing.assert_close(hot, (1 - torch.eye(9, dtype=hot.dtype)) / 8, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["relu", "softmax"])
+def test_the_only_row_of_a_batch_is_dead_and_stays_zero(queries: torch.Tensor, kind: AffinityKind) -> None:
+    only = affinity(queries[:1], queries[:1], kind=kind)
+    assert only.tolist() == [[0.0]]
+    assert with_dead_rows_uniform(only).tolist() == [[0.0]]
+
+
+def test_an_unknown_kind_and_a_temperature_of_zero_are_refused(queries: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="kind must be 'relu' or 'softmax', but is 'cosine'"):
+        affinity(queries, queries, kind="cosine")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="temperature must be positive, but is 0"):
+        affinity(queries, queries, kind="softmax", temperature=0)
+
+
+def test_bfloat16_operands_are_rounded_and_their_products_are_not() -> None:
+    """16 x 16 + 1 needs nine bits, one more than bfloat16 has; 1 + 2^-10 does not survive rounding."""
+    a = torch.tensor([[16.0, 1.0, 0.0], [0.0, 0.0, 1 + 2**-10]])
+    found = product(a, a.T, torch.bfloat16)
+    assert found.dtype == torch.float32
+    assert found.tolist() == [[257, 0], [0, 1]]
+    assert product(a, a.T)[1, 1] == (1 + 2**-10) ** 2
+
+
+def test_gradients_of_bfloat16_products_are_rounded_products() -> None:
+    a, b, g = (torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(s)) for s in range(3))
+    a.requires_grad_()
+    b.requires_grad_()
+    product(a, b, torch.bfloat16).backward(g)
+    ra, rb, rg = (x.detach().bfloat16().float() for x in (a, b, g))
+    torch.testing.assert_close(a.grad, rg @ rb.mT)
+    torch.testing.assert_close(b.grad, ra.mT @ rg)
+
+
+def test_other_product_types_are_refused(queries: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"None or torch\.bfloat16"):
+        affinity(queries, queries, product_dtype=torch.float16)
+
+
+def test_ids_are_ranges_of_the_sorted_ids() -> None:
+    ids = torch.tensor([[0, 1, 0, 2, 1, 0], [3, 3, 3, 1, 2, 1]])
+    first, end = id_ranges(ids[:, 2:5], ids)
+    assert first.tolist() == [[0, 5, 3], [3, 0, 2]]
+    assert end.tolist() == [[3, 6, 5], [6, 2, 3]]

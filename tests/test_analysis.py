@@ -58,8 +58,9 @@ def peak(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
     ledger = open_ledger(tmp_path_factory.mktemp("peak"))
     fill(ledger, known_design(scientific=(WIDE,)), rise_and_fall)
     settings = {"evaluation.split": "test", "evaluation.knn_bank": 200}
-    ledger.record_measurement("raw_knn", DATA_DIGEST, None, settings, 0.7)
-    ledger.record_measurement("raw_knn", DATA_DIGEST, None, settings | {"evaluation.split": "validation"}, 0.1)
+    ledger.record_measurements("raw_", DATA_DIGEST, None, settings, {"knn_accuracy": 0.7})
+    on_validation = settings | {"evaluation.split": "validation"}
+    ledger.record_measurements("raw_", DATA_DIGEST, None, on_validation, {"knn_accuracy": 0.1})
     return ledger
 
 

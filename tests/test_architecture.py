@@ -25,23 +25,29 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.limits": "numpy scipy study.limits",
         "study.inference": "numpy scipy study.inference study.space",
         "study.affinity": "torch",
-        "study.losses": "torch study.affinity study.losses",
-        "study.models": "torch study.affinity study.models",
+        "study.tiling": "torch study.affinity",
+        "study.losses": "torch study.affinity study.tiling study.losses",
+        "study.models": "torch study.affinity study.tiling study.models",
         "study.models.encoders": "torch torchvision.models study.config study.models",
         "study.data": "numpy torch torchvision sklearn.datasets study.config study.data",
-        "study.evaluation": "torch study.affinity study.losses",
+        "study.evaluation": "torch sklearn.linear_model study.affinity study.losses",
         "study.trainers": "torch study.config study.outcome study.affinity study.losses study.models study.data "
         "study.evaluation study.trainers",
         "study.distributed": "torch study.trainers.loop",
         "study.results": "study.config study.outcome study.space study.results pyarrow pandas",
         "study.results.tracking": "study.config study.outcome study.space study.results mlflow",
+        "study.results.__main__": "study.config study.space study.results study.command_line analysis.answer",
+        "study.packing": "study.config",
         "study.searcher": "study.space study.config study.outcome study.inference optuna numpy scipy",
-        "study.tasks": "torch study.config study.outcome study.provenance study.data study.models study.trainers "
+        "study.tasks": "torch study.config study.outcome study.packing study.provenance study.data study.trainers "
         "study.results.ledger study.results.schema study.results.store",
-        "study.sweep_state": "study.config study.outcome study.space study.searcher study.tasks study.results.ledger",
-        "study.executors": "ray torch study.config study.outcome study.sweep_state study.tasks study.distributed",
+        "study.workers": "torch study.config study.outcome study.tasks",
+        "study.sweep_state": "study.config study.outcome study.packing study.space study.searcher study.tasks "
+        "study.results.ledger",
+        "study.executors": "ray study.config study.outcome study.packing study.sweep_state study.tasks study.workers "
+        "study.distributed",
         "study.progress": "rich study.searcher study.sweep_state",
-        "study.command_line": "study.config study.space",
+        "study.command_line": "study.config study.packing study.space",
         "study.sweep": "study analysis.answer analysis.report",
         "study.train": "study",
         "analysis": "numpy pandas matplotlib analysis study.results study.space study.config study.outcome "

@@ -16,6 +16,7 @@ from study.config import (
     Replicate,
     ReplicateConfig,
     Scalar,
+    ViewsConfig,
     canonical,
     digest,
     field_types,
@@ -33,25 +34,35 @@ BASE = with_values(ReplicateConfig(), {"trainer": "supervised", "data.num_views"
 # One other value for every path; a new field needs one here.
 OTHER_VALUES: dict[str, Scalar] = {
     "trainer": "transfusion",
+    "precision": "bfloat16",
     "data.name": "digits",
     "data.strength": 0.5,
     "data.num_views": 4,
     "data.label_fraction": 0.5,
+    **{f"data.views.{item.name}": 0.5 for item in dataclasses.fields(ViewsConfig)},
     "data.clusters.dim": 32,
     "data.clusters.num_classes": 6,
     "data.clusters.cosine": 0.1,
     "data.clusters.spread": 0.5,
     "data.clusters.num_sources": 1000,
+    "data.clusters.mean_norm": 1.0,
     "batch.train": 32,
     "batch.eval": 60,
     "model.encoder": "resnet18",
     "model.width": 8,
     "model.embedding_dim": 8,
+    "model.projection_dim": 8,
+    "model.norm": "batch",
     "model.num_blocks": 3,
     "model.residual": False,
     "model.layer_norm": True,
     "model.init": "identity",
     "loss.target": "source",
+    "loss.affinity": "softmax",
+    "loss.contrast": "supcon",
+    "loss.oar_weight": 2.0,
+    "loss.oar_from_step": 1,
+    "loss.temperature": 0.1,
     "optimizer.name": "sgd",
     "optimizer.learning_rate": 0.1,
     "optimizer.momentum": 0.5,
@@ -64,11 +75,25 @@ OTHER_VALUES: dict[str, Scalar] = {
     "evaluation.num_points": 3,
     "evaluation.knn_bank": 0,
     "evaluation.knn_neighbours": 3,
+    "evaluation.linear_probe": True,
 }
 
 
+# Paths whose other value asks for another trainer, tested by its own sentence below.
+WITH_OAR: dict[str, Scalar] = {"evaluation.escape": True, "batch.labelled": 8}
+
+
 def test_every_path_has_another_value_here() -> None:
-    assert set(OTHER_VALUES) == set(field_types()) == set(flatten(BASE))
+    assert OTHER_VALUES.keys() | WITH_OAR.keys() == set(field_types()) == set(flatten(BASE))
+
+
+@pytest.mark.parametrize("path", WITH_OAR)
+def test_key_differs_by_any_field_of_the_oar_trainer(path: str) -> None:
+    config = with_values(BASE, {"trainer": "oar"})
+    other = with_values(config, {path: WITH_OAR[path]})
+    assert replicate_key(other, 0, "data") != replicate_key(config, 0, "data")
+    with pytest.raises(ConfigError, match=f"{path}.*trainer=oar"):
+        with_values(BASE, {path: WITH_OAR[path]})
 
 
 @pytest.mark.parametrize("path", OTHER_VALUES)
@@ -194,7 +219,7 @@ def test_scientific_notation_reads_as_a_whole_number() -> None:
         ({"data.strength": True}, "data.strength takes a value of type float"),
         ({"data.strength": "0.3"}, "data.strength takes a value of type float"),
         ({"model.residual": 1}, "model.residual takes a value of type bool"),
-        ({"model.encoder": "vit"}, "model.encoder takes one of none, small, resnet18"),
+        ({"model.encoder": "vit"}, "model.encoder takes one of none, linear, mlp, small, resnet18"),
         ({"data.strength": math.nan}, "data.strength must not be negative"),
         ({"data.strength": 1.6}, "data.strength on images"),
         ({"batch.train": 63}, "multiples of data.num_views"),
@@ -207,6 +232,15 @@ def test_scientific_notation_reads_as_a_whole_number() -> None:
         ({"data.clusters.cosine": -0.3}, r"\[-0.25, 1\)"),
         ({"data.clusters.dim": 4}, "data.clusters.dim must be at least"),
         ({"model.width": 6}, "multiple of 4"),
+        ({"data.views.blur": -1.0}, r"data\.views\.blur must lie in \[0, 2\]"),
+        ({"data.clusters.mean_norm": -1.0}, r"mean_norm must not be negative"),
+        ({"loss.oar_weight": -0.1}, r"loss\.oar_weight \(lambda\) must not be negative"),
+        ({"loss.temperature": 0.0}, r"loss\.temperature must be positive"),
+        ({"trainer": "oar", "data.num_views": 1}, "loss.contrast=info_nce needs data.num_views of at least 2"),
+        ({"trainer": "oar", "batch.train": 2}, "batch.train=2 holds one image, .*use at least 4"),
+        ({"trainer": "oar", "loss.contrast": "none", "loss.oar_weight": 0.0}, "leaves OAR alone to learn from"),
+        ({"trainer": "oar", "data.name": "clusters", "model.encoder": "none"}, "nothing to train"),
+        ({"trainer": "transfusion", "data.label_fraction": 0.5}, "has no meaning for trainer=transfusion"),
     ],
 )
 def test_impossible_values_are_refused_with_a_sentence(values: dict[str, Scalar], sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""Two gloo processes on different shards of the global batch equal one process on the whole of it."""
+"""Two or three gloo processes on different shards of the global batch equal one process on the whole of it."""
 
 import dataclasses
 from pathlib import Path
@@ -17,7 +17,7 @@ from study.trainers.batch import PackBatches
 from study.trainers.loop import PackRun, RunContext
 
 COMMON: dict[str, Scalar] = {
-    "batch.train": 16,
+    "batch.train": 12,
     "batch.eval": 40,
     "model.init": "identity",
     "model.width": 4,
@@ -39,10 +39,37 @@ CASES: dict[str, dict[str, Scalar]] = {
         "model.encoder": "none",
         "model.init": "default",
         "loss.target": "source",
+        "batch.train": 24,
         "optimizer.name": "adam",
         "optimizer.learning_rate": 1e-3,
     },
     "supervised": {"data.name": "digits", "trainer": "supervised", "data.label_fraction": 0.5},
+    "oar": {
+        "data.name": "digits",
+        "trainer": "oar",
+        "data.num_views": 2,
+        "data.label_fraction": 0.5,
+        "model.projection_dim": 12,
+    },
+    "oar with a labelled batch": {
+        "data.name": "clusters",
+        "trainer": "oar",
+        "data.num_views": 2,
+        "data.label_fraction": 0.1,
+        "data.clusters.num_sources": 400,
+        "batch.labelled": 6,
+        "model.encoder": "linear",
+        "model.init": "default",
+    },
+    "supcon": {
+        "data.name": "clusters",
+        "trainer": "oar",
+        "data.label_fraction": 0.5,
+        "data.clusters.num_sources": 400,
+        "model.encoder": "mlp",
+        "loss.contrast": "supcon",
+        "loss.oar_weight": 0.0,
+    },
 }
 SEEDS = (0, 1)
 NUM_STEPS = 2
@@ -83,13 +110,13 @@ def measure(case: str, context: RunContext) -> dict[str, Any]:
         "float64": losses_and_gradients(PackRun(pack, dataset, in_double)),
         "float32": losses_and_gradients(PackRun(pack, dataset, context)),
         "weights": {name: p.detach().clone() for name, p in run.model.named_parameters()},
-        "metrics": [result.metrics for result in run.results([None, None])] if context.rank == 0 else [],
+        "metrics": [result.metrics for result in run.results([{}, {}])] if context.rank == 0 else [],
     }
 
 
-def work(rank: int, folder: str) -> None:
+def work(rank: int, world_size: int, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size)
     context = process_group_context(None, torch.device("cpu"))
     torch.save({case: measure(case, context) for case in CASES}, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
@@ -98,12 +125,12 @@ def work(rank: int, folder: str) -> None:
 Measured = dict[str, dict[str, Any]]
 
 
-@pytest.fixture(scope="module")
-def workers(tmp_path_factory: pytest.TempPathFactory) -> list[Measured]:
-    """What each of two processes measured, of every case."""
+@pytest.fixture(scope="module", params=[2, 3], ids=["two", "three"])
+def workers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Measured]:
+    """What each of the processes measured, of every case."""
     folder = tmp_path_factory.mktemp("gloo")
-    mp.spawn(work, args=(str(folder),), nprocs=2)
-    return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(2)]
+    mp.spawn(work, args=(request.param, str(folder)), nprocs=request.param)
+    return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(request.param)]
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +141,7 @@ def alone() -> Measured:
 @pytest.mark.parametrize("case", CASES)
 def test_workers_have_different_shards_of_one_batch(workers: list[Measured], alone: Measured, case: str) -> None:
     shards = [worker[case]["sources"] for worker in workers]
-    assert not torch.equal(*shards)
+    assert all(not torch.equal(shards[0], other) for other in shards[1:])
     assert torch.equal(torch.cat(shards, dim=1), alone[case]["sources"])
 
 

@@ -9,15 +9,21 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from study.affinity import off_diagonal, partners
+from study.config import ClustersConfig
+from study.data.datasets import cluster_centres
 from study.evaluation import (
     affinity_success,
+    alignment,
     chance_mass,
+    cosine_moments,
     effective_rank,
     is_collapsed,
     jsd_of_mass,
     knn_accuracy,
+    linear_probe_accuracy,
     mean_cosine,
     pair_auc,
+    uniformity,
 )
 from study.losses.affinity_jsd import target_affinity
 
@@ -171,3 +177,63 @@ def test_one_point_and_one_line_are_collapsed_and_a_cloud_is_not() -> None:
     verdicts = [is_collapsed(float(mean_cosine(z)), float(effective_rank(z))) for z in (cloud, point, line)]
     assert verdicts == [False, True, True]
     assert abs(float(mean_cosine(line))) < 0.5
+
+
+def test_alignment_and_uniformity_equal_literal_loops() -> None:
+    z, sources = random(2, 3, 8, 4), torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+    u = torch.nn.functional.normalize(z, dim=-1)
+    for r in range(2):
+        for e in range(3):
+            pairs = [(i, j) for i in range(8) for j in range(8) if i != j]
+            distances = {(i, j): float((u[r, e, i] - u[r, e, j]).square().sum()) for i, j in pairs}
+            mates = [d for (i, j), d in distances.items() if sources[i] == sources[j]]
+            assert float(alignment(z, sources)[r, e]) == pytest.approx(sum(mates) / len(mates))
+            kernel = [math.exp(-2 * d) for d in distances.values()]
+            assert float(uniformity(z)[r, e]) == pytest.approx(math.log(sum(kernel) / len(kernel)))
+
+
+def test_one_point_is_aligned_and_not_uniform() -> None:
+    point, sources = torch.ones(1, 1, 6, 3), torch.tensor([0, 0, 1, 1, 2, 2])
+    assert float(alignment(point, sources)) == pytest.approx(0, abs=1e-6)
+    assert float(uniformity(point)) == pytest.approx(0, abs=1e-6)
+    # Cosines of random rows are nearly normal with variance 1 / 64: E exp(4 cos - 4) = exp(8 / 64 - 4).
+    assert float(uniformity(random(1, 1, 200, 64))) == pytest.approx(8 / 64 - 4, abs=0.02)
+
+
+@pytest.mark.parametrize(("sigma", "cosine"), [(0.5, 0.0), (1.0, 0.3), (2.0, -0.25)])
+def test_moments_of_views_give_back_the_strength_and_cosine_of_the_model(sigma: float, cosine: float) -> None:
+    config = ClustersConfig(dim=512, cosine=cosine)
+    labels = torch.arange(1000) % 5
+    noise = torch.randn(1000, 512, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    views = cluster_centres(config)[labels] + sigma * noise / 512**0.5
+    moments = cosine_moments(views, labels)
+    assert moments["effective_sigma"] == pytest.approx(sigma, rel=0.02)
+    assert moments["effective_cosine"] == pytest.approx(cosine, abs=0.02)
+    assert moments["cosine_within_mean"] == pytest.approx(1 / (1 + sigma**2), rel=0.03)
+    rho = 1 / (1 + sigma**2)
+    if cosine == 0:
+        assert moments["cosine_across_sd"] == pytest.approx(((1 - rho**2) / 512) ** 0.5, rel=0.05)
+
+
+def test_classes_that_do_not_cohere_have_no_effective_strength() -> None:
+    z = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    moments = cosine_moments(z, torch.tensor([0, 0, 1, 1]))
+    assert moments["cosine_within_mean"] == pytest.approx(-1)
+    assert "effective_sigma" not in moments
+
+
+def test_a_linear_probe_separates_what_a_line_separates_and_guesses_the_rest() -> None:
+    x = random(900, 5)
+    labels = (x[:, 0] + 0.2 * x[:, 1] > 0).long()
+    splits = [(x[s], labels[s]) for s in (slice(300), slice(300, 600), slice(600, 900))]
+    assert linear_probe_accuracy(*splits) > 0.95
+    scaled = [(1000 * features + 7, y) for features, y in splits]
+    assert linear_probe_accuracy(*scaled) == pytest.approx(linear_probe_accuracy(*splits), abs=0.01)
+    ring = (x.norm(dim=-1) > 2).long()
+    guess = [(x[s], ring[s]) for s in (slice(300), slice(300, 600), slice(600, 900))]
+    assert linear_probe_accuracy(*guess) < 0.75
+
+
+def test_a_batch_of_one_class_cannot_be_judged() -> None:
+    with pytest.raises(ValueError, match="a batch of one class cannot be judged"):
+        affinity_success(torch.full((1, 4, 4), 1 / 3), torch.zeros(4, dtype=torch.long))

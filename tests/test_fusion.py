@@ -2,14 +2,17 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from study import tiling
 from study.affinity import affinity
 from study.data.streams import stream
+from study.models import fusion
 from study.models.fusion import FusionBlock, PackedLayerNorm, TransFusion
 from study.models.packed import PackedLinear
 
@@ -17,7 +20,7 @@ Array = NDArray[np.float64]
 DIM, NUM_ROWS = 6, 10
 
 
-def head(seeds: Sequence[int], **options: bool | int) -> TransFusion:
+def head(seeds: Sequence[int], **options: Any) -> TransFusion:
     model = TransFusion(DIM, [stream(seed, "initialisation") for seed in seeds], **options).double()
     noise = torch.Generator().manual_seed(3)
     for module in model.modules():
@@ -128,3 +131,69 @@ def test_packed_linear_equals_torch_linear_per_replicate() -> None:
     for r in range(2):
         expected = torch.nn.functional.linear(x[r], layer.weight_RIO[r].T, layer.bias_R1O[r, 0])
         torch.testing.assert_close(layer(x)[r], expected)
+
+
+def outputs_and_gradients(model: TransFusion, x: torch.Tensor) -> torch.Tensor:
+    """(q, k) and the gradients of the input and all weights, for an arbitrary weighting of q and k, in one vector."""
+    x = x.clone().requires_grad_()
+    q, k = model(x)
+    noise = torch.Generator().manual_seed(7)
+    weights = torch.randn(2, *q.shape, generator=noise, dtype=torch.float64).to(q.dtype)
+    grads = torch.autograd.grad((weights * torch.stack([q, k])).sum(), [x, *model.parameters()])
+    return torch.cat([part.detach().flatten() for part in (q, k, *grads)])
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("options", [{}, {"layer_norm": True}, {"residual": False}])
+def test_tiles_change_neither_outputs_nor_gradients(
+    options: dict[str, bool], dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiling, "TILE", 4)
+    x_RBND = torch.stack([rows(0), rows(1), rows(2), rows(3)]).unflatten(0, (2, 2))
+    whole = outputs_and_gradients(head([5, 6], num_blocks=3, tiled=False, **options), x_RBND)
+    model = head([5, 6], num_blocks=3, tiled=True, **options).to(dtype)
+    tiled = outputs_and_gradients(model, x_RBND.to(dtype)).double()
+    assert float((tiled - whole).norm()) <= tolerance * float(whole.norm())
+
+
+def test_large_batches_are_worked_off_in_tiles_and_small_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def spy(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *options: Any) -> torch.Tensor:
+        seen.append(q.shape[-2])
+        return tiling.mix_values(q, k, v, *options)
+
+    monkeypatch.setattr(fusion, "mix_values", spy)
+    monkeypatch.setattr(tiling, "LARGEST_WHOLE", 8 * 8)
+    for num_rows in (8, 9):
+        head([5, 6, 7])(rows()[:num_rows].expand(3, -1, -1))
+    assert seen == [9]
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+def test_a_dead_row_mixes_nothing_in(tiled: bool) -> None:
+    model = head([5], identity_init=True, residual=False, tiled=tiled)
+    x_ND = rows().abs()
+    x_ND[3] *= -1
+    block = model.blocks[0]
+    assert isinstance(block, FusionBlock)
+    assert (block(x_ND[None])[0, 3] == 0).all()
+
+
+def test_softmax_mixes_by_softmax() -> None:
+    model = head([5], num_blocks=2, residual=False, identity_init=True, affinity_kind="softmax", temperature=0.2)
+    x_ND = rows()
+    cosine = torch.nn.functional.cosine_similarity(x_ND[:, None], x_ND[None], dim=-1)
+    expected = torch.softmax((cosine / 0.2).fill_diagonal_(-torch.inf), -1) @ x_ND
+    torch.testing.assert_close(model(x_ND[None])[0][0], torch.nn.functional.normalize(expected, dim=-1))
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+@pytest.mark.parametrize("kind", ["relu", "softmax"])
+def test_bfloat16_operands_come_close(kind: str, tiled: bool) -> None:
+    x = rows()[None].float()
+    exact = outputs_and_gradients(head([5], affinity_kind=kind).float(), x)
+    model = head([5], affinity_kind=kind, product_dtype=torch.bfloat16, tiled=tiled).float()
+    found = outputs_and_gradients(model, x)
+    assert found.dtype == torch.float32
+    assert 1e-6 < float((found - exact).norm() / exact.norm()) < 2e-2

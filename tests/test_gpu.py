@@ -9,6 +9,7 @@ from study.config import Replicate, ReplicateConfig, Scalar, with_values
 from study.data.datasets import Dataset
 from study.outcome import Outcome
 from study.trainers.loop import TRAINERS, PackRun, train_pack
+from tests.conftest import for_trainer
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda")
@@ -29,7 +30,8 @@ def case(request: pytest.FixtureRequest) -> tuple[ReplicateConfig, Dataset]:
 
 
 def pack_of(config: ReplicateConfig, values: dict[str, Scalar]) -> list[Replicate]:
-    return [Replicate.of(with_values(config, values), seed, "data") for seed in range(3)]
+    chosen = with_values(for_trainer(config, str(values["trainer"])), values)
+    return [Replicate.of(chosen, seed, "data") for seed in range(3)]
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
@@ -58,6 +60,6 @@ def test_a_pack_stays_on_the_gpu_and_learns(case: tuple[ReplicateConfig, Dataset
     assert {p.device.type for p in run.model.parameters()} == {"cuda"}
     while not run.is_done:
         run.advance()
-    for result in run.results([None] * 3):
+    for result in run.results([{}] * 3):
         losses = [p.value for p in result.curves if p.metric == "train_loss"]
         assert losses[-1] < 0.95 * losses[0]

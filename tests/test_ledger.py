@@ -258,24 +258,26 @@ class TestFresh:
 
 
 class TestMeasurements:
-    def test_a_measurement_is_stored_once_however_often_it_is_made(self, ledger: Ledger, storage: str) -> None:
+    def test_measurements_are_stored_once_however_often_they_are_made(self, ledger: Ledger, storage: str) -> None:
         settings = {"evaluation.split": "test", "evaluation.knn_bank": 200}
-        hash_ = measurement_hash("raw_knn", "data", None, settings)
-        assert ledger.measurement(hash_) is None
+        assert ledger.measurements("raw_", "data", None, settings) == {}
         for _ in range(2):
-            ledger.record_measurement("raw_knn", "data", None, settings, 0.8)
-        assert ledger.names("measurements") == [f"{hash_}.parquet"]
-        assert Ledger.open(storage, "known").measurement(hash_) == 0.8
+            ledger.record_measurements("raw_", "data", None, settings, {"knn_accuracy": 0.8, "probe_accuracy": 0.7})
+        assert ledger.names("measurements") == [f"{measurement_hash('raw_', 'data', None, settings)}.parquet"]
+        found = Ledger.open(storage, "known").measurements("raw_", "data", None, settings)
+        assert found == {"knn_accuracy": 0.8, "probe_accuracy": 0.7}
+        assert ledger.measurements("raw_", "data", None, settings | {"evaluation.knn_bank": 5}) == {}
+        assert ledger.measurements("raw_", "data", 1, settings) == {}
 
     def test_the_identity_ignores_the_order_of_settings_and_nothing_else(self) -> None:
         settings = {"a": 1, "b": 2}
-        reference = measurement_hash("raw_knn", "data", None, settings)
-        assert measurement_hash("raw_knn", "data", None, {"b": 2, "a": 1}) == reference
+        reference = measurement_hash("raw_", "data", None, settings)
+        assert measurement_hash("raw_", "data", None, {"b": 2, "a": 1}) == reference
         others = [
-            measurement_hash("untrained_knn", "data", None, settings),
-            measurement_hash("raw_knn", "other", None, settings),
-            measurement_hash("raw_knn", "data", 1, settings),
-            measurement_hash("raw_knn", "data", None, {"a": 1, "b": 3}),
+            measurement_hash("untrained_", "data", None, settings),
+            measurement_hash("raw_", "other", None, settings),
+            measurement_hash("raw_", "data", 1, settings),
+            measurement_hash("raw_", "data", None, {"a": 1, "b": 3}),
         ]
         assert reference not in others
         assert len(set(others)) == 4

@@ -1,5 +1,6 @@
 """A replicate's numbers depend on its configuration and seed, not on its pack, its interruptions or its neighbours."""
 
+import dataclasses
 import io
 import math
 from collections.abc import Sequence
@@ -11,17 +12,19 @@ import torch
 from study.config import Replicate, ReplicateConfig, Scalar, with_values
 from study.data.datasets import Dataset, load_dataset
 from study.data.streams import stream
-from study.models.encoders import ResNet18Encoder, max_pack_size
+from study.models.encoders import ResNet18Encoder
 from study.outcome import Outcome
+from study.trainers.batch import TrainBatch
+from study.trainers.downstream import measure_raw
 from study.trainers.loop import (
     TRAINERS,
     PackRun,
     ReplicateResult,
     RunContext,
-    measure_raw_knn,
-    measure_untrained_knn,
+    measure_untrained,
     train_pack,
 )
+from tests.conftest import for_trainer
 
 Case = tuple[ReplicateConfig, Dataset]
 
@@ -52,7 +55,7 @@ def trainer(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=["digits", "clusters"])
 def case(request: pytest.FixtureRequest, trainer: str) -> Case:
     config = request.getfixturevalue(f"{request.param}_config")
-    return with_values(config, {"trainer": trainer}), request.getfixturevalue(request.param)
+    return for_trainer(config, trainer), request.getfixturevalue(request.param)
 
 
 def pack_of(config: ReplicateConfig, members: Sequence[dict[str, Scalar]]) -> list[Replicate]:
@@ -65,6 +68,19 @@ MEMBERS: list[dict[str, Scalar]] = [
     {"optimizer.learning_rate": 3e-3, "data.strength": 0.5},
     {"optimizer.learning_rate": 1e-2, "data.strength": 0.9},
 ]
+
+
+def in_double(run: PackRun) -> PackRun:
+    """A run whose weights and inputs are float64."""
+    run.model.double()
+    draw = run._batches.batch
+
+    def batch(step: int) -> TrainBatch:
+        drawn = draw(step)
+        return dataclasses.replace(drawn, inputs=drawn.inputs.double())
+
+    run._batches.batch = batch  # type: ignore[method-assign]
+    return run
 
 
 def without_seconds(result: ReplicateResult) -> tuple[Any, ...]:
@@ -83,7 +99,7 @@ def assert_close(result: ReplicateResult, expected: ReplicateResult, tolerance: 
 def finish(run: PackRun) -> list[ReplicateResult]:
     while not run.is_done:
         run.advance()
-    return run.results([None] * len(run.knn_accuracies()))
+    return run.results([{}] * len(run.downstream()))
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -180,9 +196,10 @@ def test_a_diverged_member_stays_diverged_when_resumed(case: Case) -> None:
     # Weights that happen to be finite again do not undo a loss that was not.
     state = store.load(pack[1].key)
     assert state is not None
-    store.save(pack[1].key, state | {"is_alive": False})
-    outcomes = [result.outcome for result in finish(PackRun(pack, case[1], context))]
-    assert outcomes == [Outcome.OK, Outcome.DIVERGED]
+    store.save(pack[1].key, state | {"bad_step": 3})
+    results = finish(PackRun(pack, case[1], context))
+    assert [result.outcome for result in results] == [Outcome.OK, Outcome.DIVERGED]
+    assert "not finite from step 3 of 12 on" in results[1].note
 
 
 def test_embeddings_in_one_point_are_collapsed(
@@ -194,7 +211,7 @@ def test_embeddings_in_one_point_are_collapsed(
         "data.clusters.spread": 0.0,
         "data.strength": 0.01,
     }
-    config = with_values(clusters_config, values)
+    config = with_values(for_trainer(clusters_config, trainer), values)
     (result,) = train_pack(pack_of(config, [{}]), load_dataset(config.data))
     assert result.outcome is Outcome.COLLAPSED
     assert result.metrics["mean_cosine"] > 0.99
@@ -218,7 +235,8 @@ def test_curves_start_before_training_and_end_at_the_last_step(case: Case) -> No
 def test_more_points_than_steps_are_no_harm(case: Case) -> None:
     config = with_values(case[0], {"horizon.length": 2, "evaluation.num_points": 7})
     (result,) = train_pack(pack_of(config, [{}]), case[1])
-    assert [p.examples for p in result.curves if p.metric == "mean_cosine"] == [0, 16, 32]
+    points = [p.examples for p in result.curves if p.metric == "mean_cosine"]
+    assert points == [0, config.num_images, 2 * config.num_images]
 
 
 def test_training_loss_is_the_mean_since_the_last_evaluation(case: Case) -> None:
@@ -267,22 +285,22 @@ def test_progress_is_reported_at_fixed_steps(case: Case) -> None:
 
 def test_nearest_neighbours_before_and_after_training_are_measured(case: Case) -> None:
     pack = pack_of(case[0], MEMBERS[:2])
-    untrained = measure_untrained_knn(pack, case[1])
+    untrained = measure_untrained(pack, case[1])
     for result, before in zip(train_pack(pack, case[1]), untrained, strict=True):
-        assert result.before["knn_accuracy"] == before
+        assert result.before["knn_accuracy"] == before["knn_accuracy"]
         assert 0.3 < result.metrics["knn_accuracy"] <= 1
 
 
 def test_the_nearest_neighbour_metric_can_be_left_out(case: Case) -> None:
     pack = pack_of(with_values(case[0], {"evaluation.knn_bank": 0}), [{}])
-    assert measure_untrained_knn(pack, case[1]) == [None]
+    assert measure_untrained(pack, case[1]) == [{}]
     (result,) = train_pack(pack, case[1])
     assert "knn_accuracy" not in result.metrics | result.before
 
 
 def test_raw_nearest_neighbours_need_no_model(digits: Dataset, digits_config: ReplicateConfig) -> None:
     few, many = (
-        measure_raw_knn(digits, with_values(digits_config, {"evaluation.knn_bank": bank}).evaluation)
+        measure_raw(digits, with_values(digits_config, {"evaluation.knn_bank": bank}).evaluation)["knn_accuracy"]
         for bank in (50, 1247)
     )
     assert 0.5 < few < many
@@ -292,7 +310,7 @@ def test_raw_nearest_neighbours_need_no_model(digits: Dataset, digits_config: Re
 def test_dead_rows_are_logged_and_do_not_fake_success(clusters: Dataset, clusters_config: ReplicateConfig) -> None:
     run = PackRun(pack_of(clusters_config, [{}]), clusters)
     with torch.no_grad():
-        head = run.model.head.blocks[-1]
+        head = run.model.fusion.blocks[-1]
         head.query.weight_RIO.copy_(torch.zeros_like(head.query.weight_RIO))
     (result,) = finish(run)
     assert result.before["dead_row_share"] == 1
@@ -310,4 +328,79 @@ def test_a_resnet_trains_alone_and_draws_from_its_own_stream(digits_config: Repl
     assert first(torch.rand(1, 3, 1, 8, 8, generator=stream(0, "x"))).shape == (1, 3, 8)
     with pytest.raises(ValueError, match="one replicate per pack"):
         ResNet18Encoder((1, 8, 8), 8, [stream(0, "a"), stream(1, "a")])
-    assert max_pack_size(with_values(digits_config, {"model.encoder": "resnet18"}).model, 16) == 1
+
+
+def with_fusion(config: ReplicateConfig, **values: Scalar) -> ReplicateConfig:
+    """InfoNCE of a linear encoder at a step so large that all embeddings fall together."""
+    fused: dict[str, Scalar] = {
+        "data.strength": 1.0,
+        "data.clusters.cosine": -1 / 3,
+        "data.clusters.mean_norm": 3.0,
+        "loss.oar_weight": 0.0,
+        "batch.train": 32,
+        "horizon.length": 400,
+        "optimizer.name": "sgd",
+        "optimizer.momentum": 0.0,
+        "optimizer.schedule": "constant",
+        "optimizer.learning_rate": 20.0,
+        "evaluation.escape": True,
+        "evaluation.num_points": 1,
+        "evaluation.knn_bank": 0,
+    }
+    return with_values(for_trainer(config, "oar"), fused | values)
+
+
+def fused(config: ReplicateConfig, **values: Scalar) -> list[ReplicateResult]:
+    chosen = with_fusion(config, **values)
+    return train_pack(pack_of(chosen, [{}, {}]), load_dataset(chosen.data))
+
+
+def test_the_escape_from_one_point_is_dated_by_step(clusters_config: ReplicateConfig) -> None:
+    for result in fused(clusters_config):
+        step = result.metrics["escape_step"]
+        assert step > 1
+        (point,) = [p for p in result.curves if p.metric == "escape_step"]
+        assert (point.value, point.examples) == (step, step * 16)
+        assert result.metrics["first_step_norm"] > 5
+        assert 0 < result.metrics["first_step_variance"] < 0.2
+
+
+def test_a_run_that_does_not_escape_has_no_date(clusters_config: ReplicateConfig) -> None:
+    for result in fused(clusters_config, **{"horizon.length": 2}):
+        assert "escape_step" not in result.metrics
+        assert "first_step_norm" in result.metrics
+
+
+def test_anchor_regression_shortens_the_escape_only_if_the_first_step_is_left_to_the_contrast(
+    clusters_config: ReplicateConfig,
+) -> None:
+    labels: dict[str, Scalar] = {"loss.oar_weight": 5.0, "data.label_fraction": 1.0}
+    alone, after = fused(clusters_config), fused(clusters_config, **labels, **{"loss.oar_from_step": 1})
+    from_first = fused(clusters_config, **labels)
+    for contrast, late, early in zip(alone, after, from_first, strict=True):
+        assert late.metrics["first_step_norm"] == pytest.approx(contrast.metrics["first_step_norm"], rel=1e-4)
+        assert late.metrics["escape_step"] < contrast.metrics["escape_step"]
+        assert early.metrics["first_step_norm"] > contrast.metrics["first_step_norm"]
+
+
+def test_an_interrupted_run_remembers_its_first_step(clusters_config: ReplicateConfig) -> None:
+    config = with_fusion(clusters_config, **{"horizon.length": 40})
+    pack, dataset = pack_of(config, [{}, {}]), load_dataset(config.data)
+    context = RunContext(checkpoints=MemoryStore(), checkpoint_seconds=0)
+    run = PackRun(pack, dataset, context)
+    for _ in range(3):
+        run.advance()
+    resumed, whole = PackRun(pack, dataset, context), PackRun(pack, dataset)
+    for result, expected in zip(finish(resumed), finish(whole), strict=True):
+        assert without_seconds(result) == without_seconds(expected)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 16])
+def test_an_encoder_pass_in_chunks_gives_the_gradients_of_one_pass(case: Case, rows: int) -> None:
+    pack = pack_of(with_values(case[0], {"batch.train": 32}), MEMBERS[:2])
+    whole, chunked = PackRun(pack, case[1]), PackRun(pack, case[1], RunContext(encoder_rows=rows))
+    losses = [in_double(run).loss_and_gradient(0) for run in (whole, chunked)]
+    torch.testing.assert_close(losses[0], losses[1], atol=1e-12, rtol=1e-12)
+    for (name, p), (_, q) in zip(whole.model.named_parameters(), chunked.model.named_parameters(), strict=True):
+        assert p.grad is not None, name
+        torch.testing.assert_close(p.grad, q.grad, atol=1e-12, rtol=1e-9)

@@ -1,10 +1,12 @@
 """The affinity's Jensen-Shannon divergence against literal loops, closed forms and what must not matter."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
+from study import tiling
 from study.affinity import affinity, partners, unit
 from study.evaluation import jsd_of_mass
 from study.losses.affinity_jsd import affinity_jsd, has_some_partner, jsd_rows, target_affinity
@@ -193,3 +195,136 @@ def test_loss_does_not_drift_with_the_batch_size() -> None:
         x = torch.ones(num_rows, 3, dtype=torch.float64)
         chance = jsd_of_mass((num_rows // 4 - 1) / (num_rows - 1))
         assert float(affinity_jsd(unit(x), unit(x), ids, ids)) == pytest.approx(chance, abs=1e-9)
+
+
+UNEVEN = torch.tensor([0, 0, 0, 0, 0, 1, 1, 2, 3, 4, 4, 0])
+FORMS = pytest.mark.parametrize("tiled", [False, True])
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiling, "BLOCK_ROWS", 5)
+
+
+def value_and_gradients(
+    q: torch.Tensor, k: torch.Tensor, ids: torch.Tensor, rows: slice = slice(0, NUM_ROWS), **options: Any
+) -> torch.Tensor:
+    """Loss and gradients in one vector; replicates weigh differently."""
+    q, k = (x.detach().clone().requires_grad_() for x in (q, k))
+    loss = affinity_jsd(q[..., rows, :], k, ids[..., rows], ids, rows.start, **options)
+    weights = 1 + torch.arange(loss.numel(), dtype=loss.dtype).view(loss.shape)
+    grads = torch.autograd.grad((weights * loss).sum(), (q, k))
+    return torch.cat([x.detach().flatten() for x in (loss, *grads)])
+
+
+@pytest.mark.parametrize("rows", [slice(0, 12), slice(0, 5), slice(7, 12)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_blocks_of_rows_change_neither_value_nor_gradient(
+    small_blocks: None, rows: slice, dtype: torch.dtype, tolerance: float
+) -> None:
+    q, k = queries_and_keys()
+    q[8] = -k.sum(0)
+    k[:5] = k[:5].abs()
+    q[2] = -q[2].abs()
+    q, k = torch.stack([q, k, q, k]).unflatten(0, (2, 2)), torch.stack([k, q, k, k]).unflatten(0, (2, 2))
+    ids = torch.stack([CLASSES, SOURCES, UNEVEN, CLASSES.flip(0) * 0]).unflatten(0, (2, 2))
+    whole = value_and_gradients(q, k, ids, rows, tiled=False)
+    blocks = value_and_gradients(q.to(dtype), k.to(dtype), ids, rows, tiled=True)
+    assert float((blocks.double() - whole).norm()) <= tolerance * float(whole.norm())
+
+
+@pytest.mark.parametrize("ids", [CLASSES, SOURCES, UNEVEN])
+def test_gradient_of_blocks_equals_finite_differences(small_blocks: None, ids: torch.Tensor) -> None:
+    q, k = (x.requires_grad_() for x in queries_and_keys())
+    assert torch.autograd.gradcheck(
+        lambda q, k: affinity_jsd(q[3:9], k, ids[3:9], ids, 3, tiled=True), (q, k), eps=1e-7, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("frozen", ["nothing", "queries", "keys", "both"])
+def test_what_needs_no_gradient_changes_nothing(small_blocks: None, frozen: str) -> None:
+    q, k = queries_and_keys()
+    q.requires_grad_(frozen not in ("queries", "both"))
+    k.requires_grad_(frozen not in ("keys", "both"))
+    whole, blocks = (affinity_jsd(q, k, CLASSES, CLASSES, tiled=tiled) for tiled in (False, True))
+    torch.testing.assert_close(blocks, whole)
+    assert blocks.requires_grad == (frozen != "both")
+    for x in (q, k):
+        if x.requires_grad:
+            grads = (torch.autograd.grad(loss, x, retain_graph=True)[0] for loss in (whole, blocks))
+            torch.testing.assert_close(*grads)
+
+
+@FORMS
+def test_dead_rows_stand_at_chance_without_gradient_in_either_form(small_blocks: None, tiled: bool) -> None:
+    x = unit(torch.ones(NUM_ROWS, DIM))
+    q, k = (-x).requires_grad_(), x.clone().requires_grad_()
+    loss = affinity_jsd(q, k, CLASSES, CLASSES, tiled=tiled)
+    loss.backward()
+    assert loss.item() == pytest.approx(jsd_of_mass(3 / 11), abs=1e-6)
+    assert q.grad is not None
+    assert k.grad is not None
+    assert (q.grad == 0).all()
+    assert (k.grad == 0).all()
+
+
+@FORMS
+def test_rows_at_their_target_have_loss_zero_and_no_gradient_off_their_class(small_blocks: None, tiled: bool) -> None:
+    x = torch.eye(3)[CLASSES]
+    found = value_and_gradients(x, x, CLASSES, tiled=tiled)
+    assert found.isfinite().all()
+    assert found[0] == pytest.approx(0, abs=1e-6)
+
+
+@FORMS
+@pytest.mark.parametrize("num_rows", [1, 7])
+def test_a_batch_without_partners_has_loss_and_gradient_zero(small_blocks: None, num_rows: int, tiled: bool) -> None:
+    q, k = (x[:num_rows] for x in queries_and_keys())
+    found = value_and_gradients(q, k, torch.arange(num_rows), slice(0, num_rows), tiled=tiled)
+    assert (found == 0).all()
+
+
+@FORMS
+def test_a_batch_of_one_class_asks_for_even_rows(small_blocks: None, tiled: bool) -> None:
+    q, k = queries_and_keys()
+    one_class = torch.zeros(NUM_ROWS, dtype=torch.long)
+    loss = affinity_jsd(q, k, one_class, one_class, tiled=tiled)
+    assert float(loss) == pytest.approx(literal_loss(q, k, one_class.tolist()), rel=1e-7)
+    x = unit(torch.ones(NUM_ROWS, DIM, dtype=torch.float64))
+    assert float(affinity_jsd(x, x, one_class, one_class, tiled=tiled)) == pytest.approx(0, abs=1e-9)
+
+
+@FORMS
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_row_that_is_not_a_number_spoils_its_own_replicate_only(small_blocks: None, side: int, tiled: bool) -> None:
+    q, k = (torch.stack([x, x, x]) for x in queries_and_keys())
+    clean = affinity_jsd(q, k, CLASSES.expand(3, -1), CLASSES.expand(3, -1))
+    (q, k)[side][1, 4] = torch.nan
+    loss = affinity_jsd(q, k, CLASSES.expand(3, -1), CLASSES.expand(3, -1), tiled=tiled)
+    assert loss.isnan().tolist() == [False, True, False]
+    torch.testing.assert_close(loss[[0, 2]], clean[[0, 2]])
+
+
+@FORMS
+def test_bfloat16_operands_come_close(small_blocks: None, tiled: bool) -> None:
+    q, k = queries_and_keys(torch.float32)
+    whole = value_and_gradients(q, k, CLASSES)
+    found = value_and_gradients(q, k, CLASSES, product_dtype=torch.bfloat16, tiled=tiled)
+    assert found.dtype == torch.float32
+    assert 1e-6 < float((found - whole).norm() / whole.norm()) < 2e-2
+
+
+def test_the_softmax_affinity_has_its_own_divergence() -> None:
+    q, k = (x.requires_grad_() for x in queries_and_keys())
+    a_NN = affinity(q, k, kind="softmax", temperature=0.3)
+    expected = jsd_rows(a_NN, target_affinity(partners(CLASSES, CLASSES), a_NN.dtype)).mean()
+    for tiled in (None, True):
+        loss = affinity_jsd(q, k, CLASSES, CLASSES, kind="softmax", temperature=0.3, tiled=tiled)
+        torch.testing.assert_close(loss, expected)
+    assert torch.autograd.gradcheck(lambda q, k: affinity_jsd(q, k, CLASSES, CLASSES, kind="softmax"), (q, k))
+
+
+def test_rows_with_some_partner_are_found_in_every_replicate() -> None:
+    ids = torch.stack([CLASSES, SOURCES.flip(0), UNEVEN, torch.arange(NUM_ROWS) - 5]).unflatten(0, (2, 2))
+    expected = [[[row.count(x) > 1 for x in row] for row in pair] for pair in ids.tolist()]
+    assert has_some_partner(ids).tolist() == expected

@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 from study.config import OptimizerConfig
-from study.trainers.optimizer import PackOptimizer, schedule_factor
+from study.trainers.optimizer import PackOptimizer, runs_of_equal, schedule_factor
 
 SHAPES = [(4, 2), (1, 5), (3,)]
 RATES = [1e-3, 1e-2, 0.3]
+# One group over all members, neighbours that share one, equal rates that are no neighbours.
+SHARED_RATES = [[1e-2, 1e-2, 1e-2], [1e-3, 0.3, 0.3], [0.3, 1e-3, 0.3]]
 NUM_STEPS = 7
 CONFIGS = {
     "adam": OptimizerConfig(name="adam", schedule="constant"),
@@ -43,10 +45,10 @@ def steps(optimizer: PackOptimizer, parameters: list[nn.Parameter], first: int, 
         optimizer.step(step, NUM_STEPS)
 
 
-def reference(config: OptimizerConfig, replicate: int) -> list[torch.Tensor]:
+def reference(config: OptimizerConfig, replicate: int, rate: float | None = None) -> list[torch.Tensor]:
     """torch's optimiser on one replicate alone."""
     parameters = [nn.Parameter(p[replicate].detach().clone()) for p in pack_parameters()]
-    rate = RATES[replicate]
+    rate = rate or RATES[replicate]
     optimizer: torch.optim.Optimizer
     if config.name == "adam":
         optimizer = torch.optim.Adam(parameters, lr=rate, weight_decay=config.weight_decay)
@@ -61,27 +63,29 @@ def reference(config: OptimizerConfig, replicate: int) -> list[torch.Tensor]:
     return [p.detach() for p in parameters]
 
 
+@pytest.mark.parametrize("rates", [RATES, *SHARED_RATES], ids=str)
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_each_replicate_moves_as_it_would_alone(config: OptimizerConfig) -> None:
+def test_each_replicate_moves_as_it_would_alone(config: OptimizerConfig, rates: list[float]) -> None:
     parameters = pack_parameters()
-    steps(PackOptimizer(parameters, RATES, config), parameters, 0, NUM_STEPS)
-    for replicate in range(len(RATES)):
-        for p, expected in zip(parameters, reference(config, replicate), strict=True):
+    steps(PackOptimizer(parameters, rates, config), parameters, 0, NUM_STEPS)
+    for replicate, rate in enumerate(rates):
+        for p, expected in zip(parameters, reference(config, replicate, rate), strict=True):
             torch.testing.assert_close(p[replicate].detach(), expected, atol=1e-6, rtol=1e-5)
     for p, start in zip(parameters, pack_parameters(), strict=True):
         assert not torch.allclose(p, start, atol=1e-3)
 
 
+@pytest.mark.parametrize("rates", [RATES, *SHARED_RATES], ids=str)
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_state_round_trip_continues_exactly(config: OptimizerConfig) -> None:
+def test_state_round_trip_continues_exactly(config: OptimizerConfig, rates: list[float]) -> None:
     parameters = pack_parameters()
-    optimizer = PackOptimizer(parameters, RATES, config)
+    optimizer = PackOptimizer(parameters, rates, config)
     steps(optimizer, parameters, 0, 3)
-    saved = [optimizer.replicate_state(r) for r in range(len(RATES))]
+    saved = [optimizer.replicate_state(r) for r in range(len(rates))]
     steps(optimizer, parameters, 3, NUM_STEPS)
 
     resumed = pack_parameters()
-    fresh = PackOptimizer(resumed, RATES, config)
+    fresh = PackOptimizer(resumed, rates, config)
     for replicate, state in enumerate(saved):
         fresh.load_replicate_state(replicate, state)
     steps(fresh, resumed, 3, NUM_STEPS)
@@ -103,6 +107,53 @@ def test_a_member_may_change_its_place_in_the_pack() -> None:
         single.step(step, NUM_STEPS)
     for p, expected in zip(alone, reference(config, 2), strict=True):
         torch.testing.assert_close(p[0].detach(), expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_a_member_of_a_group_may_go_on_alone_and_join_another(config: OptimizerConfig) -> None:
+    """Members of one rate share a step count and tensors; a checkpoint of one knows nothing of the others."""
+    rates = [0.3, 0.3, 0.3]
+    parameters = pack_parameters()
+    optimizer = PackOptimizer(parameters, rates, config)
+    steps(optimizer, parameters, 0, 3)
+    alone = [nn.Parameter(torch.zeros(1, *shape)) for shape in SHAPES]
+    single = PackOptimizer(alone, rates[1:2], config)
+    single.load_replicate_state(0, optimizer.replicate_state(1))
+    for step in range(3, 5):
+        single.zero_grad()
+        give(alone, [g[1:2] for g in gradients(step)])
+        single.step(step, NUM_STEPS)
+    steps(optimizer, parameters, 3, 5)
+    joined = [nn.Parameter(torch.zeros(len(rates), *shape)) for shape in SHAPES]
+    again = PackOptimizer(joined, rates, config)
+    for place, state in enumerate(
+        (optimizer.replicate_state(0), single.replicate_state(0), optimizer.replicate_state(2))
+    ):
+        again.load_replicate_state(place, state)
+    steps(again, joined, 5, NUM_STEPS)
+    for replicate in range(len(rates)):
+        for p, expected in zip(joined, reference(config, replicate, 0.3), strict=True):
+            torch.testing.assert_close(p[replicate].detach(), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_kept_parameters_are_those_of_the_member_in_the_models_order() -> None:
+    parameters = pack_parameters()
+    optimizer = PackOptimizer(parameters, SHARED_RATES[1], CONFIGS["adam"])
+    for replicate in range(len(RATES)):
+        kept = optimizer.replicate_parameters(replicate)
+        assert all(torch.equal(k, p[replicate].flatten()) for k, p in zip(kept, parameters, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("values", "runs"),
+    [
+        ([0.1], [range(1)]),
+        ([0.1, 0.1, 0.1], [range(3)]),
+        ([0.1, 0.2, 0.2, 0.1], [range(1), range(1, 3), range(3, 4)]),
+    ],
+)
+def test_neighbours_of_one_rate_are_one_run(values: list[float], runs: list[range]) -> None:
+    assert runs_of_equal(values) == runs
 
 
 def test_saved_state_does_not_move_with_the_parameters() -> None:

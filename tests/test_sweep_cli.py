@@ -1,6 +1,7 @@
 """The command line of a sweep: mistakes give one sentence, exit codes mean what they say, and once end to end."""
 
 import dataclasses
+import io
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from study.outcome import MAX_ATTEMPTS, Outcome
 from study.results.ledger import Ledger
 from study.space import Design, find_studies, load_space, make_design, plan_size
 from study.sweep_state import SweepState
+from study.tasks import PackTask
 from tests.synthetic import Result, ResultOf, commit, fill, rise_and_fall
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,7 +47,13 @@ def storage(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def no_ray(monkeypatch: pytest.MonkeyPatch) -> Callable[[ResultOf], None]:
+def num_syncs() -> list[int]:
+    """A one for every time that MLflow was brought up to date, under ``no_ray``."""
+    return []
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch, num_syncs: list[int]) -> Callable[[ResultOf], None]:
     """Replaces Ray by a loop that invents each pack's results, and MLflow by nothing."""
     from study import executors
     from study.results import tracking
@@ -55,20 +63,27 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> Callable[[ResultOf], None]:
             pass
 
         def try_sync(self, ledger: Ledger, study_hash: str) -> None:
-            return None
+            num_syncs.append(1)
 
     def use(result_of: ResultOf) -> None:
-        def run_rounds(state: SweepState, width: int, on_event: Callable[[], None]) -> list[Any]:
+        def run_rounds(
+            state: SweepState, width: int, on_event: Callable[[], None], on_pack_end: Callable[[], None]
+        ) -> list[Any]:
             while (task := state.next_task(is_idle=True)) is not None:
-                commit(task, result_of)
+                for part in task.halves() if is_halved(task) else [task]:
+                    commit(part, result_of)
                 state.note_complete(task)
                 on_event()
+                on_pack_end()
             return []
+
+        def is_halved(task: PackTask) -> bool:
+            return len(task.replicates) == 5 and task.config.batch.train == 16
 
         monkeypatch.setattr(executors, "run_rounds", run_rounds)
         monkeypatch.setattr(executors, "start_ray", lambda address, needs_dashboard: None)
         monkeypatch.setattr(executors, "stop_ray", lambda: None)
-        monkeypatch.setattr(executors, "num_concurrent", lambda settings, asked, is_local: 1)
+        monkeypatch.setattr(executors, "plan_room", lambda state, asked, share, shape, is_local: 1)
         monkeypatch.setattr(tracking, "Tracker", NoTracker)
 
     return use
@@ -111,6 +126,7 @@ USAGE = [
     (["smoke", "--set", "batch.eval=41"], "batch.eval=41 cannot be balanced over 10 classes"),
     (["smoke", "--set", "batch.eval=4000"], "batch.eval=4000 needs 400 images of every class"),
     (["smoke", "--executor", "inline", "--workers-per-trial", "2"], "--executor inline has one worker"),
+    (["smoke", "--gpus-per-pack", "1/4", "--workers-per-trial", "2"], "--gpus-per-pack below 1 needs one worker"),
 ]
 
 
@@ -148,6 +164,7 @@ class TestMistakes:
             ["smoke", "--max-hours", "0"],
             ["smoke", "--max-hours", "nan"],
             ["smoke", "--executor", "outline"],
+            ["smoke", "--gpus-per-pack", "1/3"],
             ["smoke", "--workers-per-trial", "-1"],
             ["smoke", "--nonsense"],
             ["smoke", "batch_limit"],
@@ -301,6 +318,22 @@ class TestExitCodes:
         assert "minimum batch" in out
         assert "round 0: tuning nuisances, 18 replicates in 3 cells" in err
 
+    def test_a_pack_that_ran_out_of_memory_is_named_and_is_no_failure(
+        self, storage: Path, no_ray: Callable[[ResultOf], None], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        no_ray(rise_and_fall)
+        assert sweep.main(["smoke", "--storage", str(storage)]) == 0
+        assert capsys.readouterr().err.count("a pack of 5 ran out of memory and was halved: trained as 3 + 2\n") == 1
+
+    def test_mlflow_is_brought_up_to_date_when_a_pack_ends_and_at_the_end(
+        self, storage: Path, no_ray: Callable[[ResultOf], None], num_syncs: list[int]
+    ) -> None:
+        no_ray(rise_and_fall)
+        assert sweep.main(["smoke", "--storage", str(storage)]) == 0
+        rows = Ledger.open(str(storage), "smoke").read("replicates").to_pylist()
+        num_packs = sum(1 / row["pack_planned"] for row in rows)
+        assert len(num_syncs) == round(num_packs) + 1
+
     def test_a_sweep_that_ends_with_failed_replicates_exits_3_and_names_them(
         self, storage: Path, no_ray: Callable[[ResultOf], None], capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -369,6 +402,28 @@ class TestExitCodes:
         no_ray(result_of)
         assert sweep.main(["smoke", "--storage", str(storage)]) == 128 + signal.SIGTERM
 
+    def test_a_sweep_whose_progress_nobody_reads_stops_and_goes_on_later(
+        self, storage: Path, no_ray: Callable[[ResultOf], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Unread(io.StringIO):
+            """A pipe whose reader goes away after three lines."""
+
+            def write(self, text: str) -> int:
+                if self.getvalue().count("\n") >= 3:
+                    raise BrokenPipeError
+                return super().write(text)
+
+        no_ray(rise_and_fall)
+        with monkeypatch.context() as unread:
+            unread.setattr(sys, "stderr", Unread())
+            with pytest.raises(BrokenPipeError):
+                sweep.main(["smoke", "--storage", str(storage)])
+        before = Ledger.open(str(storage), "smoke").read("replicates").num_rows
+        assert 0 < before < 33
+        assert sweep.main(["smoke", "--storage", str(storage)]) == 0
+        attempts = Ledger.open(str(storage), "smoke").attempts()
+        assert {len(rows) for rows in attempts.values()} == {1}
+
     def test_fresh_starts_a_new_ledger_and_keeps_the_old(
         self, storage: Path, no_ray: Callable[[ResultOf], None], capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -382,6 +437,21 @@ class TestExitCodes:
         counts += [len(list((storage / name / "replicates").iterdir())) > 0 for name in ("smoke", "smoke.1")]
         assert counts == [counts[0], True, True]
         assert counts[0] >= 33
+
+
+@pytest.mark.parametrize("command", [["study.sweep", "--list"], ["study.results", "status"]], ids=" ".join)
+def test_a_command_whose_output_nobody_reads_ends_quietly_as_unix_tools_do(command: list[str], storage: Path) -> None:
+    fill_smoke(storage)
+    environment = {**os.environ, "STUDY_STORAGE": str(storage)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 128 + signal.SIGPIPE
 
 
 def run_command(storage: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,6 @@
 """Where a sweep stands: what is handed out, what is tried again, and that resuming is nothing special."""
 
+import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -8,11 +9,13 @@ import pytest
 
 from study.config import Replicate
 from study.outcome import MAX_ATTEMPTS, Outcome
+from study.packing import PackLimits
 from study.results.ledger import Ledger
 from study.results.store import Store
 from study.space import Design
 from study.sweep_state import SweepState
-from tests.synthetic import Result, ResultOf, commit, drive, known_design, open_state, rise_and_fall
+from study.tasks import record_failure
+from tests.synthetic import STARTED, Result, ResultOf, commit, drive, known_design, open_state, rise_and_fall
 
 
 @pytest.fixture
@@ -200,13 +203,102 @@ class TestFailures:
         state = open_state(ledger, design)
         task = state.next_task(is_idle=True)
         assert task is not None
-        assert not state.has_attempt(task)
+        assert state.lacking(task) == task
         commit(task, lambda replicate: Result(outcome=Outcome.INTERRUPTED))
-        assert state.has_attempt(task)
+        assert state.lacking(task) is None
         state.note_complete(task)
         retried = next(t for t in iter(lambda: state.next_task(is_idle=True), None) if t.attempts[0] == 2)
         assert {r.key for r in retried.replicates} <= {r.key for r in task.replicates}
-        assert not state.has_attempt(retried)
+        assert state.lacking(retried) == retried
+
+    def test_of_a_pack_that_died_after_its_first_half_only_the_second_lacks_rows(
+        self, ledger: Ledger, design: Design
+    ) -> None:
+        state = open_state(ledger, design)
+        task = state.next_task(is_idle=True)
+        assert task is not None
+        first, second = task.halves()
+        commit(first, rise_and_fall)
+        lacking = state.lacking(task)
+        assert lacking is not None
+        assert lacking == second
+        record_failure(lacking, Outcome.FAILED, "the worker died", STARTED)
+        assert state.lacking(task) is None
+        assert set(num_attempts(ledger).values()) == {1}
+
+
+class TestHalves:
+    def test_a_pack_that_was_halved_is_announced_with_its_parts(self, ledger: Ledger, design: Design) -> None:
+        state = open_state(ledger, design)
+        heard: list[tuple[int, list[int]]] = []
+        state.on_halved = lambda planned, sizes: heard.append((planned, sizes))
+        task = state.next_task(is_idle=True)
+        assert task is not None
+        assert len(task.replicates) == 6
+        first, second = task.halves()
+        for part in (first, *second.halves()):
+            commit(part, rise_and_fall)
+        state.note_complete(task)
+        assert heard == [(6, [3, 2, 1])]
+        drive(state, rise_and_fall)
+        assert len(heard) == 1
+
+    def test_rows_say_what_trained_and_what_was_planned(self, ledger: Ledger, design: Design) -> None:
+        state = open_state(ledger, design)
+        task = state.next_task(is_idle=True)
+        assert task is not None
+        first, second = task.halves()
+        commit(first, rise_and_fall)
+        for part in second.halves():
+            commit(part, rise_and_fall)
+        rows = ledger.read("replicates").to_pylist()
+        assert Counter((row["pack_size"], row["pack_planned"]) for row in rows) == {(3, 6): 3, (2, 6): 2, (1, 6): 1}
+
+    def test_a_whole_pack_was_planned_as_it_trained(self, ledger: Ledger, design: Design) -> None:
+        drive(open_state(ledger, design), rise_and_fall)
+        rows = ledger.read("replicates").to_pylist()
+        assert all(row["pack_planned"] == row["pack_size"] for row in rows)
+
+
+class TestPacks:
+    def test_models_of_reported_replicates_are_kept_and_those_of_tuning_are_not(
+        self, ledger: Ledger, design: Design
+    ) -> None:
+        state = open_state(ledger, design)
+        tasks = drive(state, rise_and_fall)
+        roles = {entry.replicate.key: entry.role for entry in state.entries}
+        assert {roles[r.key] for task in tasks for r in task.replicates} == {"tuning", "reported"}
+        for task in tasks:
+            assert task.keep_models == tuple(roles[r.key] == "reported" for r in task.replicates)
+
+    def test_equal_learning_rates_are_neighbours(self, ledger: Ledger, design: Design) -> None:
+        task = open_state(ledger, design).next_task(is_idle=True)
+        assert task is not None
+        rates = [replicate.config.optimizer.learning_rate for replicate in task.replicates]
+        assert rates == sorted(rates)
+        assert len(set(rates)) == 3
+
+    def test_limits_bound_the_packs_and_move_no_key(self, ledger: Ledger, design: Design, tmp_path: Path) -> None:
+        narrow = open_state(ledger, design)
+        narrow.limits = PackLimits(image_shape=(1, 8, 8), memory_bytes=1)
+        tasks = drive(narrow, rise_and_fall)
+        assert {len(task.replicates) for task in tasks} == {1}
+        other = Ledger(Store(str(tmp_path / "other")))
+        drive(open_state(other, design), rise_and_fall)
+        assert planned(other, design) == planned(ledger, design)
+
+    def test_the_plan_knows_the_packs_of_the_first_and_of_the_reported_round(
+        self, ledger: Ledger, design: Design
+    ) -> None:
+        state = open_state(ledger, design, 7)
+        packs = state.planned_packs(PackLimits())
+        sizes = {(pack[0].config.evaluation.split, pack[0].config.batch.train): len(pack) for pack in packs}
+        assert sizes["validation", 4] == 6
+        assert sizes["test", 4] == 7
+        assert {batch for _, batch in sizes} == {4, 16, 64}
+        assert ledger.names("rounds") == []
+        ran = [task.replicates for task in drive(state, rise_and_fall)]
+        assert max(map(len, ran)) == max(map(len, packs))
 
 
 class TestBudget:
@@ -294,4 +386,5 @@ def test_tasks_survive_the_way_to_a_worker(ledger: Ledger, design: Design) -> No
     state: SweepState = open_state(ledger, design)
     task = state.next_task(is_idle=True)
     assert task is not None
-    assert type(task).from_dict(task.to_dict()) == task
+    for sent in (task, *task.halves()):
+        assert type(sent).from_dict(json.loads(json.dumps(sent.to_dict()))) == sent

@@ -1,5 +1,7 @@
-"""Nested training on several workers, and sweeps that lose a worker or are interrupted."""
+"""Nested training on several workers, what packs ask of a machine, and sweeps that lose a worker or are interrupted."""
 
+import dataclasses
+import math
 import os
 import signal
 import time
@@ -7,15 +9,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from study.config import Replicate, ReplicateConfig, with_values
+from study import executors
+from study.config import ConfigError, Replicate, ReplicateConfig, with_values
 from study.outcome import FINAL_OUTCOMES, Outcome
 from study.provenance import collect
 from study.results.ledger import Ledger, Row
+from study.results.store import Store
+from study.sweep_state import SweepState
 from study.tasks import PackTask, TaskSettings, attempt_row
+from tests.synthetic import commit, known_design, open_state, rise_and_fall
 from tests.tiny_project import NUM_KEYS, copy_project, rows, run_sweep, start_sweep
 
 _TIMEOUT = 360.0
@@ -49,6 +56,132 @@ def test_a_batch_that_workers_cannot_share_evenly_runs_on_fewer_and_the_row_says
     assert task.num_workers == expected
     row = attempt_row(task, replicate, 1, Outcome.OK, datetime.now(UTC))
     assert (row["workers_asked"], row["workers"]) == (workers, expected)
+
+
+class TestRoom:
+    """How many packs run at a time, with what; no GPU is needed to decide it."""
+
+    @pytest.fixture
+    def state(self, tmp_path: Path) -> SweepState:
+        return open_state(Ledger(Store(str(tmp_path))), known_design())
+
+    def room(
+        self,
+        state: SweepState,
+        monkeypatch: pytest.MonkeyPatch,
+        resources: dict[str, float],
+        *,
+        asked: int | None = None,
+        share: float | None = None,
+        is_local: bool = True,
+        gpu_bytes: float = 16 * 2**30,
+        **settings: Any,
+    ) -> int:
+        monkeypatch.setattr(executors.ray, "cluster_resources", lambda: resources)
+        monkeypatch.setattr(executors, "gpu_memory", lambda: gpu_bytes)
+        state.settings = dataclasses.replace(state.settings, **settings)
+        return executors.plan_room(state, asked, share, (1, 8, 8), is_local=is_local)
+
+    def test_packs_without_a_gpu_share_the_free_memory_of_the_machine(
+        self, state: SweepState, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(executors, "available_memory", lambda: 16 * 2**30)
+        assert self.room(state, monkeypatch, {"CPU": 4}) == 4
+        a_quarter = state.limits.memory_bytes
+        assert self.room(state, monkeypatch, {"CPU": 4}, asked=1) == 1
+        assert 4 * a_quarter < state.limits.memory_bytes < 16 * 2**30
+        task = state.next_task(is_idle=True)
+        assert task is not None
+        assert task.gpus_per_worker == 0
+
+    def test_a_cluster_says_itself_how_much_memory_a_cpu_has(
+        self, state: SweepState, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        resources = {"CPU": 8, "memory": 32 * 2**30}
+        assert self.room(state, monkeypatch, resources, is_local=False) == 8
+        assert 2 * 2**30 < state.limits.memory_bytes < 4 * 2**30
+        self.room(state, monkeypatch, {"CPU": 0}, is_local=False)
+        assert math.isinf(state.limits.memory_bytes)
+
+    def test_small_packs_share_a_gpu_and_as_many_run_as_fit_on_it(
+        self, state: SweepState, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert self.room(state, monkeypatch, {"CPU": 16, "GPU": 1}, use_gpu=True) == 8
+        task = state.next_task(is_idle=True)
+        assert task is not None
+        assert task.gpus_per_worker == 1 / 8
+
+    def test_packs_of_a_small_gpu_get_larger_shares(self, state: SweepState, monkeypatch: pytest.MonkeyPatch) -> None:
+        resources = {"CPU": 16, "GPU": 2}
+        widths = [self.room(state, monkeypatch, resources, use_gpu=True, gpu_bytes=g * 2**30) for g in (16, 4, 1)]
+        assert widths == [16, 8, 2]
+
+    def test_a_share_that_was_asked_for_is_taken(self, state: SweepState, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.room(state, monkeypatch, {"CPU": 16, "GPU": 1}, use_gpu=True, share=0.5) == 2
+        assert state.limits.gpu_share == 0.5
+
+    def test_nested_packs_each_ask_for_their_own_share(
+        self, state: SweepState, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.room(state, monkeypatch, {"CPU": 16, "GPU": 1}, use_gpu=True, executor="train")
+        assert state.limits.gpu_share is None
+        task = state.next_task(is_idle=True)
+        assert task is not None
+        assert task.gpu_share == 1 / 8
+
+    def test_workers_that_share_batches_get_whole_gpus(
+        self, state: SweepState, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        resources = {"CPU": 16, "GPU": 4}
+        width = self.room(state, monkeypatch, resources, use_gpu=True, executor="train", workers_per_trial=2)
+        assert width == 2
+
+    def test_more_workers_than_cpus_are_refused_with_a_sentence(
+        self, state: SweepState, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(ConfigError, match="needs 4 CPUs and this machine has 2"):
+            self.room(state, monkeypatch, {"CPU": 2}, executor="train", workers_per_trial=4)
+
+
+def test_progress_is_told_at_every_report_and_the_end_of_a_pack_once(tmp_path: Path) -> None:
+    state = open_state(Ledger(Store(str(tmp_path))), known_design())
+    heard: list[str] = []
+    searcher = executors.RoundSearcher(state, lambda: heard.append("event"), lambda: heard.append("end"))
+    assert searcher.suggest("a") is not None
+    (task,) = searcher.unfinished
+    for fraction in (0.1, 0.5):
+        searcher.on_trial_result("a", {"fraction": fraction})
+    assert "end" not in heard
+    commit(task, rise_and_fall)
+    searcher.on_trial_complete("a", {"fraction": 1.0})
+    assert heard == ["event"] * 4 + ["end"]
+    assert searcher.unfinished == []
+
+
+_MEMORY_FOR_ONE = """
+        if len(pack) > 1:
+            raise torch.OutOfMemoryError("injected: memory for one")
+"""
+
+
+@pytest.mark.slow
+def test_a_pack_that_does_not_fit_into_its_workers_is_trained_in_halves(tmp_path: Path) -> None:
+    """One rank runs out of memory, the other waits for it: Ray Train ends both, and the halves get new workers."""
+    project = copy_project(tmp_path / "project")
+    loop = project / "study" / "trainers" / "loop.py"
+    mark = "        context = RunContext() if context is None else context\n"
+    assert mark in loop.read_text()
+    loop.write_text(loop.read_text().replace(mark, _MEMORY_FOR_ONE + mark))
+    code, output = run_sweep(
+        project, "tiny", "--workers-per-trial", "2", "--storage", str(tmp_path / "storage"), timeout=_TIMEOUT
+    )
+    assert code == 0, output
+    assert output.count("a pack of 2 ran out of memory and was halved: trained as 1 + 1") == 2
+    found = rows(tmp_path / "storage", "tiny")
+    assert len(found) == NUM_KEYS
+    assert {(row["outcome"], row["attempt"], row["pack_size"], row["pack_planned"]) for row in found} == {
+        ("ok", 1, 1, 2)
+    }
 
 
 @pytest.mark.slow
@@ -105,6 +238,22 @@ def test_a_killed_worker_is_a_recorded_failure_and_the_same_command_finishes(pro
 
 
 @pytest.mark.slow
+def test_a_killed_nested_worker_is_started_again_and_the_pack_goes_on(project: Path, tmp_path: Path) -> None:
+    arguments = (*_LONG, "--executor", "train", "--storage", str(tmp_path))
+    sweep = start_sweep(project, *arguments, STUDY_CHECKPOINT_SECONDS="0")
+    try:
+        worker = _wait_for_worker(sweep.pid, tmp_path, "RayTrainWorker")
+        worker.kill()
+        output, _ = sweep.communicate(timeout=_TIMEOUT)
+    finally:
+        _end(sweep.pid)
+    assert sweep.returncode == 0, output
+    found = rows(tmp_path, "tiny")
+    assert {(row["outcome"], row["attempt"]) for row in found} == {("ok", 1)}
+    _assert_settled_once(found)
+
+
+@pytest.mark.slow
 def test_an_interrupted_sweep_says_130_and_the_same_command_runs_only_what_is_missing(
     project: Path, tmp_path: Path
 ) -> None:
@@ -144,10 +293,10 @@ def _wait_for(condition: Callable[[], object], what: str, seconds: float = 120.0
     raise AssertionError(f"no {what} after {seconds:.0f} s")
 
 
-def _wait_for_worker(pid: int, storage: Path) -> psutil.Process:
+def _wait_for_worker(pid: int, storage: Path, name: str = "Trainable.train") -> psutil.Process:
     """The process that trains, once it is in the middle of a pack."""
     _wait_for(lambda: list(storage.glob("tiny/artifacts/*/checkpoint.pt")), "checkpoint")
-    found = [p for p in psutil.Process(pid).children(recursive=True) if "Trainable.train" in " ".join(p.cmdline())]
+    found = [p for p in psutil.Process(pid).children(recursive=True) if name in " ".join(p.cmdline())]
     assert len(found) == 1, found
     return found[0]
 

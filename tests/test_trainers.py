@@ -14,6 +14,7 @@ from study.models.packed import identity_gather
 from study.trainers.base import EmbeddingModel
 from study.trainers.batch import PackBatches, TrainBatch, evaluation_set
 from study.trainers.loop import TRAINERS, train_pack
+from tests.conftest import for_trainer
 
 SEEDS = (0, 1, 2)
 Case = tuple[ReplicateConfig, Dataset]
@@ -38,7 +39,7 @@ class TestTrainer:
     @pytest.fixture(params=["digits", "clusters"])
     def case(self, request: pytest.FixtureRequest, trainer: str) -> Case:
         config = request.getfixturevalue(f"{request.param}_config")
-        return with_values(config, {"trainer": trainer}), request.getfixturevalue(request.param)
+        return for_trainer(config, trainer), request.getfixturevalue(request.param)
 
     def test_it_is_known_to_the_configuration_and_has_a_numerics_version(self, trainer: str) -> None:
         assert trainer in typing.get_args(field_types()["trainer"])
@@ -106,7 +107,9 @@ class TestTrainer:
     def test_row_order_does_not_matter_to_the_loss(self, case: Case) -> None:
         batch = PackBatches(case[1], pack_of(case[0]), 0, 1).batch(0)
         order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
-        names = ("inputs", "labels_RB", "all_labels_RN", "sources_RB", "all_sources_RN")
+        names = ["inputs"]
+        for what in ("labels", "sources", "labelled"):
+            names += [f"{what}_RB", f"all_{what}_RN"]
         shuffled = dataclasses.replace(batch, **{name: getattr(batch, name)[:, order] for name in names})
         model = build(case)
         torch.testing.assert_close(loss_of(case, model, shuffled), loss_of(case, model, batch), atol=1e-6, rtol=1e-5)

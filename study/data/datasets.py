@@ -233,8 +233,11 @@ def _clusters(config: ClustersConfig) -> Dataset:
         labels = torch.arange(size) % config.num_classes
         noise = torch.randn(size, config.dim, generator=stream(_SPLIT_SEED, f"clusters-{name}"), dtype=torch.float64)
         sources = centres_Kd[labels] + config.spread * noise / config.dim**0.5
+        sources[:, config.num_classes :] += config.mean_norm / max(config.dim - config.num_classes, 1) ** 0.5
         splits[name] = Split(inputs=sources.float(), labels=labels)
-    sha = hashlib.sha256(repr(config).encode())
+    # A mean of zero changes neither the sources nor their digest.
+    fields = [f"{name}={value!r}" for name, value in vars(config).items() if name != "mean_norm" or value]
+    sha = hashlib.sha256(f"ClustersConfig({', '.join(fields)})".encode())
     for split in splits.values():
         sha.update(split.inputs[:64].numpy().tobytes())
     return Dataset(

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from study.affinity import affinity, unit
+from study.affinity import AffinityKind, affinity, product, unit
 from study.models.packed import Gather, PackedLinear, identity_gather
+from study.tiling import mix_values, use_tiles
 
 
 class PackedLayerNorm(nn.Module):
@@ -33,7 +34,11 @@ class FusionBlock(nn.Module):
 
     q = unit(W_q x), k = unit(W_k x), v = W_v x; A = ReLU(q k^T) with zero diagonal and rows of sum 1; the
     output is A v (+ x with the residual). The last block returns (q of the local rows, k of all rows): its
-    affinity and the loss are formed outside.
+    affinity and the loss are formed outside, with the same ``affinity_kind``, ``temperature`` and ``product_dtype``.
+
+    ``affinity_kind``, ``temperature`` and ``product_dtype`` are those of ``study.affinity.affinity``; the last holds
+    for A v as well, not for the weights' products. The affinity of large batches is worked off in tiles, in memory
+    linear in the batch; ``tiled`` overrides the choice. The softmax affinity is always formed whole.
     """
 
     def __init__(
@@ -45,6 +50,10 @@ class FusionBlock(nn.Module):
         residual: bool,
         layer_norm: bool,
         identity_init: bool,
+        affinity_kind: AffinityKind = "relu",
+        temperature: float = 0.5,
+        product_dtype: torch.dtype | None = None,
+        tiled: bool | None = None,
     ) -> None:
         super().__init__()
         self.norm = PackedLayerNorm(len(generators), dim) if layer_norm else None
@@ -52,6 +61,10 @@ class FusionBlock(nn.Module):
         self.key = PackedLinear(dim, dim, generators, bias=False)
         self.value = None if is_last else PackedLinear(dim, dim, generators, bias=False)
         self.residual = residual
+        self.affinity_kind = affinity_kind
+        self.temperature = temperature
+        self.product_dtype = product_dtype
+        self.tiled = tiled
         if identity_init:
             for layer in (self.query, self.key, self.value):
                 if layer is not None:
@@ -68,12 +81,26 @@ class FusionBlock(nn.Module):
         q_RBD, k_RND = self.queries_keys(h_RBD, gather)
         if self.value is None:
             return q_RBD, k_RND
-        mixed = affinity(q_RBD, k_RND, row_offset) @ gather(self.value(h_RBD))
+        mixed = self.mix(q_RBD, k_RND, gather(self.value(h_RBD)), row_offset)
         return mixed + x_RBD if self.residual else mixed
+
+    def mix(self, q_RBD: torch.Tensor, k_RND: torch.Tensor, v_RND: torch.Tensor, row_offset: int) -> torch.Tensor:
+        """The affinity of the local rows times all values: (R, B, D)."""
+        if self.affinity_kind == "relu" and use_tiles(q_RBD.shape[-2], k_RND.shape[-2], self.tiled):
+            return mix_values(q_RBD, k_RND, v_RND, row_offset, self.product_dtype)
+        affinity_RBN = affinity(
+            q_RBD,
+            k_RND,
+            row_offset,
+            kind=self.affinity_kind,
+            temperature=self.temperature,
+            product_dtype=self.product_dtype,
+        )
+        return product(affinity_RBN, v_RND, self.product_dtype)
 
 
 class TransFusion(nn.Module):
-    """A stack of fusion blocks; returns (q_rows, k_all) of the last one."""
+    """A stack of fusion blocks; returns (q_rows, k_all) of the last one. Options are those of ``FusionBlock``."""
 
     def __init__(
         self,
@@ -84,6 +111,10 @@ class TransFusion(nn.Module):
         residual: bool = True,
         layer_norm: bool = False,
         identity_init: bool = False,
+        affinity_kind: AffinityKind = "relu",
+        temperature: float = 0.5,
+        product_dtype: torch.dtype | None = None,
+        tiled: bool | None = None,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
@@ -94,6 +125,10 @@ class TransFusion(nn.Module):
                 residual=residual,
                 layer_norm=layer_norm,
                 identity_init=identity_init,
+                affinity_kind=affinity_kind,
+                temperature=temperature,
+                product_dtype=product_dtype,
+                tiled=tiled,
             )
             for index in range(num_blocks)
         )

@@ -1,4 +1,4 @@
-"""Look at ledgers without running anything: ``python -m study.results status``, ``... sync-mlflow``, ``... mlflow``."""
+"""Look at ledgers, and clean up, without running anything: ``python -m study.results status``, ``gc``, ``mlflow``..."""
 
 import argparse
 import os
@@ -6,11 +6,13 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
+from study.command_line import run_main
 from study.config import ConfigError, unknown_name_sentence
 from study.results.ledger import Ledger, settle
+from study.results.retention import clean, ends, plan_cleaning, sentence
 from study.results.store import Store, default_storage
 from study.results.tracking import Tracker, default_tracking_uri
-from study.space import find_studies
+from study.space import Values, find_studies
 
 _HOST, _PORT = "127.0.0.1", 5000
 
@@ -22,12 +24,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, text in (
         ("status", "designs, rounds and outcomes of every study"),
         ("sync-mlflow", "rebuild MLflow's runs from the ledger"),
+        ("gc", "remove final models away from the thresholds, and checkpoints of finished replicates"),
         ("mlflow", "serve MLflow's UI on this machine, with a link to the comparison of every design"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("--storage", help="folder or URL of the ledgers; $STUDY_STORAGE, else a per-user folder")
         command.add_argument("--study", help="one study; all where not given")
-        if name != "status":
+        if name == "gc":
+            command.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
+        elif name != "status":
             command.add_argument("--tracking-uri", help="MLflow; a SQLite file in the storage where not given")
     options = parser.parse_args(arguments)
     storage = options.storage or default_storage()
@@ -42,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "status":
             for name, ledger in used:
                 print_status(name, ledger)
+        elif options.command == "gc":
+            for name, ledger in used:
+                collect_garbage(name, ledger, is_dry_run=options.dry_run)
         else:
             tracker = Tracker(options.tracking_uri or default_tracking_uri(storage))
             for name, ledger in used:
@@ -66,6 +74,32 @@ def serve(tracking_uri: str) -> None:
     os.execv(sys.executable, [*server, "--backend-store-uri", tracking_uri])
 
 
+def collect_garbage(name: str, ledger: Ledger, *, is_dry_run: bool) -> None:
+    """Remove what no answer of a study needs, and print one line about it."""
+    designs = [row["study_hash"] for row in ledger.read("designs").to_pylist()]
+    cleaning = plan_cleaning(ledger, {design: points_to_keep(ledger, design) for design in designs})
+    if not is_dry_run:
+        clean(ledger, cleaning)
+    print(sentence(name, cleaning, is_dry_run=is_dry_run))
+
+
+def points_to_keep(ledger: Ledger, design: str) -> list[Values] | None:
+    """The tried points at a design's thresholds; None where a curve could not be fitted."""
+    from analysis.answer import answer
+
+    result = answer(ledger, design)
+    axis = result.design.axes[0][0]
+    points: list[Values] = []
+    for part in result.slices:
+        if part.fit is None:
+            return None
+        tried = part.frame[axis].unique().tolist()
+        crossings = (part.fit.rising, part.fit.falling)
+        values = {x for crossing in crossings for x in ends(tried, crossing.status, crossing.estimate)}
+        points += [{**part.others, axis: x} for x in sorted(values)]
+    return points
+
+
 def print_status(name: str, ledger: Ledger) -> None:
     """Print the designs of a ledger with their rounds and outcomes."""
     attempts = ledger.attempts()
@@ -85,4 +119,4 @@ def print_status(name: str, ledger: Ledger) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_main(main))

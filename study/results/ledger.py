@@ -111,27 +111,31 @@ class Ledger:
         """The row that counts of every settled key: its finding, else its last failed attempt."""
         return settle(self.attempts())
 
-    def measurement(self, hash_: str) -> float | None:
-        """A quantity that needs no training, where it has been measured."""
-        if f"{hash_}.parquet" not in self.names("measurements"):
-            return None
-        table = self.read("measurements")
-        return next(row["value"] for row in table.to_pylist() if row["hash"] == hash_)
+    def measurements(
+        self, prefix: str, data_digest: str, seed: int | None, settings: Mapping[str, Any]
+    ) -> dict[str, float]:
+        """Quantities that need no training, whose names start with ``prefix``, by what follows it; empty if unknown."""
+        text = json.dumps(settings, sort_keys=True)
+        return {
+            row["quantity"].removeprefix(prefix): row["value"]
+            for row in self.read("measurements").to_pylist()
+            if row["quantity"].startswith(prefix)
+            and (row["data_digest"], row["seed"], row["settings"]) == (data_digest, seed, text)
+        }
 
-    def record_measurement(
-        self, quantity: str, data_digest: str, seed: int | None, settings: Mapping[str, Any], value: float
+    def record_measurements(
+        self, prefix: str, data_digest: str, seed: int | None, settings: Mapping[str, Any], values: Mapping[str, float]
     ) -> None:
-        """Store a measurement under its identity; measuring it twice gives the same file."""
-        hash_ = measurement_hash(quantity, data_digest, seed, settings)
-        row = {
+        """Store measurements of one thing, together, under its identity; measuring it twice gives the same file."""
+        hash_ = measurement_hash(prefix, data_digest, seed, settings)
+        shared = {
             "hash": hash_,
-            "quantity": quantity,
             "data_digest": data_digest,
             "seed": seed,
             "settings": json.dumps(settings, sort_keys=True),
-            "value": value,
         }
-        self._write("measurements", hash_, [row])
+        rows = [shared | {"quantity": prefix + name, "value": value} for name, value in values.items()]
+        self._write("measurements", hash_, rows)
 
 
 def settle(attempts: Mapping[str, list[Row]]) -> dict[str, Row]:
@@ -144,6 +148,6 @@ def settle(attempts: Mapping[str, list[Row]]) -> dict[str, Row]:
     return rows
 
 
-def measurement_hash(quantity: str, data_digest: str, seed: int | None, settings: Mapping[str, Any]) -> str:
-    """The identity of a measurement."""
-    return digest([quantity, data_digest, seed, dict(settings)])
+def measurement_hash(prefix: str, data_digest: str, seed: int | None, settings: Mapping[str, Any]) -> str:
+    """The identity of measurements of one thing."""
+    return digest([prefix, data_digest, seed, dict(settings)])

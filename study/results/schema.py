@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _TIME = pa.timestamp("us", tz="UTC")
@@ -35,18 +35,38 @@ METRICS = {
     "dead_row_share": "share of evaluation rows without any positive affinity; they count as uniform",
     "partnerless_row_share": "share of training rows without a partner in their batch, mean since the last evaluation",
     "train_loss": "training loss in nats, mean since the last evaluation",
-    "accuracy": "classification accuracy, views of training strength (supervised)",
-    "accuracy_clean": "classification accuracy on unaugmented images (supervised)",
+    "accuracy": "accuracy of the method's own decision (largest logit, nearest anchor), views of training strength",
+    "accuracy_clean": "the same on unaugmented images",
     "knn_accuracy": "k-nearest-neighbour accuracy of embeddings (cosine, whole split, bank of evaluation.knn_bank)",
-    "effective_rank": "RankMe of the evaluation embeddings, in dimensions",
-    "mean_cosine": "mean cosine over all pairs of evaluation embeddings",
+    "knn_labelled_accuracy": "the same with the labelled images of the replicate as bank (label fraction below 1)",
+    "probe_accuracy": "logistic regression on frozen embeddings, with the labels of the replicate (whole split)",
+    "probe_full_accuracy": "the same with all labels of the training split",
+    "effective_rank": "RankMe of the evaluation embeddings (of the projections with trainer oar), in dimensions",
+    "mean_cosine": "mean cosine over all pairs of the same",
+    "embedding_norm": "mean norm of the projections (oar)",
+    "alignment": "mean squared distance of unit projections of one source, 0 to 4 (oar)",
+    "uniformity": "log mean exp(-2 squared distance) of unit projections, 0 for one point (oar)",
+    "contrast_loss": "InfoNCE or SupCon part of the training loss in nats, mean since the last evaluation (oar)",
+    "oar_loss": "anchor regression part of the training loss, -1 to 1, before lambda (oar)",
+    "first_step_norm": "R_1: mean norm of projections of unaugmented rows after the first step (oar)",
+    "first_step_variance": "v_0: 1 - mean cosine of the same after the first step (oar)",
+    "escape_step": "first step at which their mean cosine is below 1/2; null where it never was (evaluation.escape)",
 }
+
+# What has no value before training.
+_OF_TRAINING = frozenset(
+    "train_loss contrast_loss oar_loss partnerless_row_share first_step_norm first_step_variance escape_step".split()
+)
 
 REPLICATES = (
     _c("key", _TEXT, "identity of the replicate: hash of configuration, seed, data and numerics version"),
     _c("attempt", _INT, "1 for the first attempt at this key"),
     _c("outcome", _TEXT, "ok, collapsed, diverged (final); out_of_memory, failed, hung, interrupted (tried again)"),
-    _c("error", _TEXT, "what went wrong, for outcomes that are not final"),
+    _c(
+        "error",
+        _TEXT,
+        "what went wrong: for a diverged replicate since which step, for attempts that are not final why",
+    ),
     _c("study_hash", _TEXT, "design that asked for the replicate first"),
     _c("trainer", _TEXT, "training method"),
     _c("seed", _INT, "seed of all random streams"),
@@ -63,6 +83,11 @@ REPLICATES = (
     _c("workers_asked", _INT, "workers asked for"),
     _c("workers", _INT, "workers used: the largest number that shares the batch evenly"),
     _c("pack_size", _INT, "replicates trained together"),
+    _c(
+        "pack_planned",
+        _INT,
+        "replicates the pack was planned with; more than pack_size where it ran out of memory and was halved",
+    ),
     _c("executor", _TEXT, "inline or train"),
     _c("commit", _TEXT, "git commit of the code, empty where unknown"),
     _c("dirty", _BOOL, "whether the code differed from the commit, null where unknown"),
@@ -75,7 +100,7 @@ REPLICATES = (
     *(
         Column(name=f"{name}_before", type=_FLOAT, meaning=f"{name} before training", is_metric=True)
         for name in METRICS
-        if name not in ("train_loss", "partnerless_row_share")
+        if name not in _OF_TRAINING
     ),
 )
 
@@ -111,11 +136,15 @@ DESIGNS = (
 
 MEASUREMENTS = (
     _c("hash", _TEXT, "identity of the measurement"),
-    _c("quantity", _TEXT, "raw_knn or untrained_knn"),
+    _c(
+        "quantity",
+        _TEXT,
+        "what was measured of raw_, untrained_, raw_views_ or untrained_views_: downstream accuracies, moments of cosines",
+    ),
     _c("data_digest", _TEXT, "digest of the data set's bytes"),
     _c("seed", _INT, "seed of the initialisation; null where nothing is random"),
     _c("settings", _TEXT, "what the value depends on, as JSON"),
-    _c("value", _FLOAT, "accuracy"),
+    _c("value", _FLOAT, "its value"),
 )
 
 TABLES = {

@@ -85,6 +85,16 @@ class Store:
         names = [info.base_name for info in self._fs.get_file_info(selector) if info.type == fs.FileType.File]
         return sorted(name for name in names if name.endswith(suffix) and not name.startswith("."))
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of every complete file below ``folder``, at any depth, by its path inside this store."""
+        selector = fs.FileSelector(f"{self._root}/{folder}", allow_not_found=True, recursive=True)
+        infos = [info for info in self._fs.get_file_info(selector) if info.type == fs.FileType.File]
+        return {
+            info.path.removeprefix(f"{self._root}/"): info.size
+            for info in sorted(infos, key=lambda info: info.path)
+            if not info.base_name.startswith(".")
+        }
+
     def check_writable(self) -> None:
         """Raise :class:`ConfigError` with one sentence where nothing can be written; leaves nothing behind."""
         probe = f".probe-{uuid.uuid4().hex}"

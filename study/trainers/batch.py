@@ -12,23 +12,42 @@ import torch
 from study.config import ConfigError, Replicate, ReplicateConfig
 from study.data.batches import BatchStream
 from study.data.datasets import Dataset, Split
+from study.data.labels import labelled_subset
 from study.data.streams import stream
 from study.data.views import apply_views, draw_view_parameters
 
 # Classes of these data sets survive a horizontal flip.
-_FLIPPABLE = {"fashion_mnist", "cifar10", "cifar100"}
+FLIPPABLE = {"fashion_mnist", "cifar10", "cifar100"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainBatch:
-    """Viewed local rows (R, B, ...) and the ids of the local and of all rows."""
+    """Viewed local rows (R, B, ...) and the ids of the local and of all rows.
+
+    ``labelled`` rows are those whose label the method may use. Behind the B rows, ``inputs`` holds the views of a
+    labelled batch of its own, if there is one: L rows with ``extra_labels_RL``, ``num_extra`` over all workers.
+    """
 
     inputs: torch.Tensor
     labels_RB: torch.Tensor
     all_labels_RN: torch.Tensor
     sources_RB: torch.Tensor
     all_sources_RN: torch.Tensor
+    labelled_RB: torch.Tensor
+    all_labelled_RN: torch.Tensor
     row_offset: int
+    step: int
+    extra_labels_RL: torch.Tensor | None = None
+    num_extra: int = 0
+
+    def contrast_ids(self, contrast: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """(local ids, all ids) of positives: sources for InfoNCE; for SupCon classes, and sources without a label."""
+        if contrast == "info_nce":
+            return self.ids("source")
+        return (
+            torch.where(self.labelled_RB, self.labels_RB, -1 - self.sources_RB),
+            torch.where(self.all_labelled_RN, self.all_labels_RN, -1 - self.all_sources_RN),
+        )
 
     def ids(self, target: str) -> tuple[torch.Tensor, torch.Tensor]:
         """(local ids, all ids) of the target: class labels or source indices."""
@@ -42,38 +61,80 @@ class PackBatches:
 
     def __init__(self, dataset: Dataset, pack: Sequence[Replicate], rank: int, world_size: int) -> None:
         self._dataset = dataset
-        self._streams = [BatchStream(dataset, member.config, member.seed) for member in pack]
         config = pack[0].config
+        self._streams = [BatchStream(dataset, member.config, member.seed) for member in pack]
+        self._labelled_streams = [
+            BatchStream(dataset, member.config, member.seed, is_labelled=True)
+            for member in (pack if config.batch.labelled else ())
+        ]
+        assert config.batch.labelled % world_size == 0, "the executor shares batches evenly"
+        self._num_extra = config.batch.labelled
+        extra = config.batch.labelled // world_size
+        self._extra_rows = slice(rank * extra, (rank + 1) * extra)
         device = dataset.train.labels.device
         assert config.num_images % world_size == 0, "the executor shares batches evenly"
         self._num_views = config.data.num_views
         local = config.batch.train // world_size
         self._rows = slice(rank * local, (rank + 1) * local)
-        strength_R = torch.tensor([member.config.data.strength for member in pack], device=device)
-        self._strength_B = strength_R.repeat_interleave(local)
-        self._flip = config.data.name in _FLIPPABLE
+        self._strength_R = torch.tensor([member.config.data.strength for member in pack], device=device)
+        self._flip = config.data.name in FLIPPABLE
+        self._ranges = config.data.views
+        self._is_labelled_RM = self._labelled(pack)
+
+    def _labelled(self, pack: Sequence[Replicate]) -> torch.Tensor:
+        """Which training images have a label for each member, (R, M); its subset is drawn by its own seed."""
+        labels = self._dataset.train.labels
+        fraction, num_classes = pack[0].config.data.label_fraction, self._dataset.num_classes
+        if fraction == 1:
+            return torch.ones_like(labels, dtype=torch.bool).expand(len(pack), -1)
+        masks = torch.zeros(len(pack), len(labels), dtype=torch.bool)
+        for mask, member in zip(masks, pack, strict=True):
+            mask[labelled_subset(labels.cpu(), num_classes, fraction, member.seed)] = True
+        return masks.to(labels.device)
 
     def batch(self, step: int) -> TrainBatch:
         """The local part of the global batch of ``step``."""
-        train = self._dataset.train
-        draws = [s.draws(step) for s in self._streams]
-        device = train.labels.device
-        indices_RM = torch.stack([d.indices for d in draws]).to(device, non_blocking=True)
+        labels = self._dataset.train.labels
+        indices_RM, parameters = self._draw(self._streams, step, self._rows)
         all_sources_RN = indices_RM.repeat_interleave(self._num_views, dim=1)
-        all_labels_RN = train.labels[all_sources_RN]
+        all_labels_RN = labels[all_sources_RN]
+        all_labelled_RN = self._is_labelled_RM.gather(1, all_sources_RN)
         sources_RB = all_sources_RN[:, self._rows]
-        parameters = torch.stack([d.parameters[self._rows] for d in draws]).to(device, non_blocking=True)
-        viewed = apply_views(
-            train.inputs[sources_RB].flatten(0, 1), parameters.flatten(0, 1), self._strength_B, self._flip
-        )
+        inputs = self._view(sources_RB, parameters)
+        extra_labels_RL = None
+        if self._labelled_streams:
+            extra_RM, parameters = self._draw(self._labelled_streams, step, self._extra_rows)
+            extra_RL = extra_RM[:, self._extra_rows]
+            extra_labels_RL = labels[extra_RL]
+            inputs = torch.cat([inputs, self._view(extra_RL, parameters)], dim=1)
         return TrainBatch(
-            inputs=viewed.unflatten(0, sources_RB.shape),
+            inputs=inputs,
             labels_RB=all_labels_RN[:, self._rows],
             all_labels_RN=all_labels_RN,
             sources_RB=sources_RB,
             all_sources_RN=all_sources_RN,
+            labelled_RB=all_labelled_RN[:, self._rows],
+            all_labelled_RN=all_labelled_RN,
             row_offset=self._rows.start,
+            step=step,
+            extra_labels_RL=extra_labels_RL,
+            num_extra=self._num_extra,
         )
+
+    def _draw(self, streams: Sequence[BatchStream], step: int, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Indices (R, M) of the global draws of ``step`` and view parameters (R, B, P) of the local ``rows``."""
+        draws = [one.draws(step) for one in streams]
+        device = self._dataset.train.labels.device
+        indices_RM = torch.stack([d.indices for d in draws]).to(device, non_blocking=True)
+        parameters = torch.stack([d.parameters[rows] for d in draws]).to(device, non_blocking=True)
+        return indices_RM, parameters
+
+    def _view(self, sources_RB: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+        """One view of each source, (R, B, ...)."""
+        rows = self._dataset.train.inputs[sources_RB].flatten(0, 1)
+        strength_B = self._strength_R.repeat_interleave(sources_RB.shape[1])
+        viewed = apply_views(rows, parameters.flatten(0, 1), strength_B, self._flip, self._ranges)
+        return viewed.unflatten(0, sources_RB.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +152,18 @@ class EvaluationSet:
 
 
 def check_evaluation(config: ReplicateConfig, dataset: Dataset) -> None:
-    """Raise :class:`ConfigError` where balanced evaluation batches or training batches cannot be drawn."""
+    """Raise :class:`ConfigError` where a replicate's batches, label subset or anchors cannot be drawn."""
     num_classes, num_views = dataset.num_classes, config.data.num_views
+    if num_classes < 2:
+        raise ConfigError(f"{dataset.name} has one class: partners and chance need at least two")
+    if config.data.label_fraction < 1:
+        labelled_subset(dataset.train.labels.cpu(), num_classes, config.data.label_fraction, seed=0)
+    width = config.model.projection_dim or config.model.embedding_dim
+    if config.trainer == "oar" and num_classes > width:
+        raise ConfigError(
+            f"{num_classes} classes need as many orthonormal anchors, which {width} dimensions do not hold: raise "
+            "model.projection_dim (or model.embedding_dim where there is no projection)"
+        )
     step = num_classes * num_views
     if config.batch.eval % step or config.batch.eval < 2 * num_classes:
         near = max(round(config.batch.eval / step), 1 if num_views > 1 else 2) * step
@@ -120,7 +191,7 @@ def evaluation_set(dataset: Dataset, pack: Sequence[Replicate]) -> EvaluationSet
     """Draw and view the evaluation batches of each replicate from its own stream."""
     config = pack[0].config
     check_evaluation(config, dataset)
-    num_views = config.data.num_views
+    num_views, ranges = config.data.num_views, config.data.views
     split = dataset.split(config.evaluation.split)
     num_batches, num_rows = config.evaluation.num_batches, config.batch.eval
     device = split.labels.device
@@ -130,11 +201,12 @@ def evaluation_set(dataset: Dataset, pack: Sequence[Replicate]) -> EvaluationSet
         indices = _balanced_indices(split, dataset.num_classes, num_batches, num_rows // num_views, member.seed)
         indices = indices.repeat_interleave(num_views, dim=1).flatten().to(device)
         generator = stream(member.seed, "evaluation-views")
-        parameters = draw_view_parameters(len(indices), dataset.input_shape, generator)[0].to(device)
-        inputs, flip = split.inputs[indices], config.data.name in _FLIPPABLE
+        parameters = draw_view_parameters(len(indices), dataset.input_shape, generator, ranges=ranges)[0].to(device)
+        inputs, flip = split.inputs[indices], config.data.name in FLIPPABLE
         for strength, views in ((member.config.data.strength, viewed), (0.0, clean)):
             strengths = torch.full((len(indices),), strength, device=device)
-            views.append(apply_views(inputs, parameters, strengths, flip).unflatten(0, (num_batches, num_rows)))
+            images = apply_views(inputs, parameters, strengths, flip, ranges)
+            views.append(images.unflatten(0, (num_batches, num_rows)))
     sources_N = torch.arange(num_rows, device=device) // num_views
     return EvaluationSet(
         viewed=torch.stack(viewed),

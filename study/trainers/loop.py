@@ -9,28 +9,37 @@ import functools
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from study.config import EvaluationConfig, Replicate, pack_shape
+from study.config import ConfigError, Replicate, pack_shape
 from study.data.datasets import Dataset
 from study.data.streams import stream
-from study.evaluation import is_collapsed, knn_accuracy
+from study.evaluation import is_collapsed, mean_cosine
 from study.models.packed import Gather, identity_gather
 from study.outcome import Outcome
-from study.trainers.base import Trainer, embed_in_chunks
+from study.trainers.base import Trainer
 from study.trainers.batch import EvaluationSet, PackBatches, evaluation_set
+from study.trainers.downstream import measure_members
+from study.trainers.effective import encoder_moments
+from study.trainers.gradient_cache import CachedForward
+from study.trainers.oar import OarTrainer
 from study.trainers.optimizer import PackOptimizer
 from study.trainers.supervised import SupervisedTrainer
 from study.trainers.transfusion import TransFusionTrainer
 
-TRAINERS: dict[str, Trainer[Any]] = {"transfusion": TransFusionTrainer(), "supervised": SupervisedTrainer()}
-_KNN_BANK_SEED = 0
+TRAINERS: dict[str, Trainer[Any]] = {
+    "transfusion": TransFusionTrainer(),
+    "supervised": SupervisedTrainer(),
+    "oar": OarTrainer(),
+}
 _MAX_STEPS_PER_REPORT = 500
+# Measured once in a run, at whichever step: what they describe is not the end of training.
+_ONCE = ("first_step_norm", "first_step_variance", "escape_step")
 
 
 class CheckpointStore(Protocol):
@@ -49,7 +58,11 @@ def _checkpoint_seconds() -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
-    """What the loop needs of its surroundings; the defaults are one process without checkpoints."""
+    """What the loop needs of its surroundings; the defaults are one process without checkpoints.
+
+    ``encoder_rows`` bounds the local rows of one encoder pass (per replicate): a larger batch takes several passes,
+    with the gradients of one.
+    """
 
     rank: int = 0
     world_size: int = 1
@@ -58,6 +71,7 @@ class RunContext:
     sum_over_workers: Callable[[torch.Tensor], torch.Tensor] = lambda values: values
     checkpoints: CheckpointStore | None = None
     checkpoint_seconds: float = field(default_factory=_checkpoint_seconds)
+    encoder_rows: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +94,10 @@ class CurvePoint:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplicateResult:
-    """The end of a replicate: outcome, metrics at the last step (empty when diverged) and before training, curves."""
+    """The end of a replicate: outcome, metrics at the last step (empty when diverged) and before training, curves.
+
+    ``note`` says of a diverged replicate where.
+    """
 
     replicate: Replicate
     outcome: Outcome
@@ -90,6 +107,7 @@ class ReplicateResult:
     examples: int
     steps: int
     seconds: float
+    note: str = ""
 
 
 @dataclass
@@ -124,7 +142,9 @@ class PackRun:
         rates = [member.config.optimizer.learning_rate for member in pack]
         self.optimizer = PackOptimizer(self.model.parameters(), rates, self._config.optimizer)
         self._wrapped = context.wrap(self.model)
-        self._is_alive_R = torch.ones(len(pack), dtype=torch.bool, device=self._device)
+        self._cached = self._gradient_cache()
+        # The step whose loss was not finite, counted from 1; 0 for a member that is alive.
+        self._bad_step_R = torch.zeros(len(pack), dtype=torch.long, device=self._device)
         self._sums: dict[str, torch.Tensor] = {}
         self._num_summed = 0
         self._step = 0
@@ -135,6 +155,20 @@ class PackRun:
         self._report_interval = min(max(self._num_steps // 20, 1), _MAX_STEPS_PER_REPORT)
         self._restore()
         self._last_checkpoint = time.monotonic()
+
+    def _gradient_cache(self) -> CachedForward | None:
+        """A chunked encoder pass where the local batch is larger than one pass may be."""
+        has_batch_norm = self._config.model.norm == "batch"
+        if has_batch_norm and self._context.world_size > 1:
+            raise ConfigError(
+                "model.norm=batch needs one worker: its statistics would be those of each worker's part of the batch"
+            )
+        rows = self._context.encoder_rows
+        is_small = rows is None or rows * self._context.world_size >= self._config.batch.train
+        if is_small or has_batch_norm or not list(self.model.encoder.parameters()):
+            return None
+        assert rows is not None
+        return CachedForward(self.model, rows)
 
     @functools.cached_property
     def _evaluation(self) -> EvaluationSet:
@@ -164,17 +198,52 @@ class PackRun:
     def _train_step(self) -> None:
         self.optimizer.zero_grad()
         loss_R = self.loss_and_gradient(self._step)
-        self._is_alive_R &= torch.isfinite(loss_R)
         self.optimizer.step(self._step, self._num_steps)
         self._step += 1
+        is_first_bad = ~torch.isfinite(loss_R) & (self._bad_step_R == 0)
+        self._bad_step_R[is_first_bad] = self._step
+        if self._config.trainer == "oar" and self._context.rank == 0:
+            self._watch_fusion()
+
+    @torch.no_grad()
+    def _watch_fusion(self) -> None:
+        """Norm and variance of the embeddings after the first step, and the first step at which they are apart.
+
+        Both on unaugmented evaluation rows: R_1 and v_0 of the frozen state, and its escape (mean cosine below 1/2).
+        """
+        has_escaped = [any(p.metric == "escape_step" for p in member.curves) for member in self._members]
+        if self._step > 1 and (not self._config.evaluation.escape or all(has_escaped)):
+            return
+        self.model.eval()
+        z_RND = self.model.judged(self._evaluation.clean[:, 0])
+        self.model.train()
+        cosines, norms = mean_cosine(z_RND).tolist(), z_RND.norm(dim=-1).mean(-1).tolist()
+        for member, cosine, norm, escaped in zip(self._members, cosines, norms, has_escaped, strict=True):
+            if self._step == 1:
+                self._add_point(member, "first_step_norm", norm)
+                self._add_point(member, "first_step_variance", 1 - cosine)
+            if self._config.evaluation.escape and not escaped and cosine < 0.5:
+                self._add_point(member, "escape_step", self._step)
+
+    def _add_point(self, member: "_Member", metric: str, value: float) -> None:
+        examples = self._step * self._config.num_images
+        member.curves.append(CurvePoint(examples=examples, metric=metric, value=value))
 
     def loss_and_gradient(self, step: int) -> torch.Tensor:
         """Global loss of each replicate on the batch of ``step``, (R,); gradients are added to the parameters'."""
         context = self._context
         batch = self._batches.batch(step)
-        share_R, diagnostics = self._trainer.loss(self._wrapped, batch, self._config, context.gather)
-        # DDP averages gradients over workers; shares add up, so the average is undone here.
-        (share_R.sum() * context.world_size).backward()
+        model: Any = self._wrapped if self._cached is None else self._cached
+        share_R, diagnostics = self._trainer.loss(model, batch, self._config, context.gather)
+        if self._cached is None:
+            # DDP averages gradients over workers; shares add up, so the average is undone here.
+            (share_R.sum() * context.world_size).backward()
+        else:
+            share_R.sum().backward()
+            self._cached.backward()
+            for p in self.model.parameters():
+                assert p.grad is not None
+                p.grad.copy_(context.sum_over_workers(p.grad))
         shares = {"train_loss": share_R.detach()} | diagnostics
         totals = context.sum_over_workers(torch.stack(list(shares.values())))
         for name, total_R in zip(shares, totals, strict=True):
@@ -192,42 +261,40 @@ class PackRun:
         measured = self._trainer.evaluate(self.model, self._evaluation, self._config)
         self.model.train()
         values = means | {name: value.tolist() for name, value in measured.items()}
-        examples = self._step * self._config.num_images
         for name, per_member in values.items():
             for member, value in zip(self._members, per_member, strict=True):
-                member.curves.append(CurvePoint(examples=examples, metric=name, value=float(value)))
+                self._add_point(member, name, float(value))
 
-    def results(self, untrained_knn: Sequence[float | None]) -> list[ReplicateResult]:
+    def results(self, untrained: Sequence[Mapping[str, float]]) -> list[ReplicateResult]:
         """Results of all members, on rank 0, once the run is done.
 
         Args:
-            untrained_knn: the k-nearest-neighbour accuracy of each member before training, where measured.
+            untrained: what :func:`measure_untrained` gives of each member.
         """
         assert self.is_done
         assert self._context.rank == 0
         start = time.monotonic()
-        trained_knn = self.knn_accuracies()
-        is_alive = self._is_alive_R.tolist()
+        trained = self.downstream()
+        bad_steps = self._bad_step_R.tolist()
         seconds = self._seconds + time.monotonic() - start
         results = []
-        for index, member in enumerate(self._members):
+        for member, bad_step, after, untrained_ in zip(self._members, bad_steps, trained, untrained, strict=True):
             first, last = member.curves[0].examples, member.curves[-1].examples
-            before = {p.metric: p.value for p in member.curves if p.examples == first}
-            metrics = {p.metric: p.value for p in member.curves if p.examples == last}
-            for values, knn in ((metrics, trained_knn[index]), (before, untrained_knn[index])):
-                if knn is not None:
-                    values["knn_accuracy"] = knn
-            outcome = _outcome(is_alive[index], metrics)
+            before = {p.metric: p.value for p in member.curves if p.examples == first} | dict(untrained_)
+            metrics = {p.metric: p.value for p in member.curves if p.examples == last or p.metric in _ONCE} | after
+            outcome = _outcome(bad_step == 0, metrics)
+            has_diverged = outcome is Outcome.DIVERGED
             results.append(
                 ReplicateResult(
                     replicate=member.replicate,
                     outcome=outcome,
-                    metrics={} if outcome is Outcome.DIVERGED else metrics,
+                    metrics={} if has_diverged else metrics,
                     before=before,
                     curves=tuple(p for p in member.curves if math.isfinite(p.value)),
                     examples=self._num_steps * self._config.num_images,
                     steps=self._num_steps,
                     seconds=seconds / len(self._members),
+                    note=_divergence_sentence(bad_step, self._num_steps) if has_diverged else "",
                 )
             )
         return results
@@ -238,35 +305,10 @@ class PackRun:
             for member in self._members:
                 self._context.checkpoints.delete(member.replicate.key)
 
-    @torch.no_grad()
-    def knn_accuracies(self) -> list[float | None]:
-        """k-nearest-neighbour accuracy of each member's embeddings on the whole evaluation split, or None."""
-        bank_size = self._config.evaluation.knn_bank
-        if not bank_size:
-            return [None] * len(self._members)
-        train, split = self._dataset.train, self._dataset.split(self._config.evaluation.split)
-        bank = _knn_bank(self._dataset, bank_size)
-        self.model.eval()
-        bank_RBD = self._embed_all(train.inputs[bank])
-        queries_RQD = self._embed_all(split.inputs)
-        self.model.train()
-        is_alive = self._is_alive_R.tolist()
-        return [
-            knn_accuracy(
-                bank_RBD[r], train.labels[bank], queries_RQD[r], split.labels, self._config.evaluation.knn_neighbours
-            )
-            if is_alive[r]
-            else None
-            for r in range(len(self._members))
-        ]
-
-    def _embed_all(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Embeddings of unaugmented inputs by every member, (R, N, D)."""
-        chunks = []
-        for chunk in inputs.split(2048):
-            ready = chunk / 255 if self._dataset.is_images else nn.functional.normalize(chunk, dim=-1)
-            chunks.append(embed_in_chunks(self.model, ready.expand(len(self._members), *ready.shape)))
-        return torch.cat(chunks, dim=1)
+    def downstream(self) -> list[dict[str, float]]:
+        """Nearest neighbours and linear probes of each member's embeddings as they are now."""
+        pack = [member.replicate for member in self._members]
+        return measure_members(self.model, pack, self._dataset, (self._bad_step_R == 0).tolist())
 
     def _maybe_checkpoint(self) -> None:
         context = self._context
@@ -278,14 +320,23 @@ class PackRun:
             state = {
                 "step": self._step,
                 "seconds": self._seconds,
-                "is_alive": bool(self._is_alive_R[index]),
+                "bad_step": int(self._bad_step_R[index]),
                 "curves": [(p.examples, p.metric, p.value) for p in member.curves],
                 "sums": {name: float(total[index]) for name, total in self._sums.items()},
                 "num_summed": self._num_summed,
                 "optimizer": self.optimizer.replicate_state(index),
+                "buffers": self.replicate_buffers(index),
             }
             context.checkpoints.save(member.replicate.key, state)
         self._last_checkpoint = time.monotonic()
+
+    def replicate_buffers(self, index: int) -> list[torch.Tensor]:
+        """What a member's model remembers beside its weights (anchors, running statistics), on the CPU."""
+        return [self._slice(buffer, index).detach().cpu().clone() for buffer in self.model.buffers()]
+
+    def _slice(self, buffer: torch.Tensor, index: int) -> torch.Tensor:
+        """A member's part of a buffer; in a pack of one, the buffer of a library's layer is the member's whole."""
+        return buffer if len(self._members) == 1 else buffer[index : index + 1]
 
     def _restore(self) -> None:
         if self._context.checkpoints is None:
@@ -299,7 +350,9 @@ class PackRun:
         for index, (member, state) in enumerate(zip(self._members, found, strict=True)):
             self.optimizer.load_replicate_state(index, state["optimizer"])
             member.curves = [CurvePoint(examples=e, metric=m, value=v) for e, m, v in state["curves"]]
-            self._is_alive_R[index] = state["is_alive"]
+            self._bad_step_R[index] = state["bad_step"]
+            for buffer, saved in zip(self.model.buffers(), state["buffers"], strict=True):
+                self._slice(buffer, index).copy_(saved)
         first = found[0]
         self._step, self._seconds, self._num_summed = first["step"], first["seconds"], first["num_summed"]
         self._sums = {
@@ -307,17 +360,11 @@ class PackRun:
         }
 
 
-def _knn_bank(dataset: Dataset, size: int) -> torch.Tensor:
-    """Indices of the bank: a subset of the training split that is the same for every replicate."""
-    order = torch.randperm(len(dataset.train), generator=stream(_KNN_BANK_SEED, "knn-bank"))
-    return order[:size].to(dataset.train.labels.device)
-
-
-def measure_raw_knn(dataset: Dataset, config: EvaluationConfig) -> float:
-    """k-nearest-neighbour accuracy of the inputs themselves, with the bank and split of ``config``."""
-    split, bank = dataset.split(config.split), _knn_bank(dataset, config.knn_bank)
-    rows, queries = (x.flatten(1).float() for x in (dataset.train.inputs[bank], split.inputs))
-    return knn_accuracy(rows, dataset.train.labels[bank], queries, split.labels, config.knn_neighbours)
+def _divergence_sentence(bad_step: int, num_steps: int) -> str:
+    if not bad_step:
+        return "a metric was not finite at the end"
+    cause = "are the inputs or the loss's settings sound?" if bad_step == 1 else "a smaller learning rate may help"
+    return f"the loss was not finite from step {bad_step} of {num_steps} on: {cause}"
 
 
 def _outcome(is_alive: bool, metrics: dict[str, float]) -> Outcome:
@@ -328,14 +375,19 @@ def _outcome(is_alive: bool, metrics: dict[str, float]) -> Outcome:
     return Outcome.OK
 
 
-def measure_untrained_knn(pack: Sequence[Replicate], dataset: Dataset) -> list[float | None]:
-    """k-nearest-neighbour accuracy of each member before training; it depends on seed, encoder and data only."""
-    return PackRun(pack, dataset).knn_accuracies()
+def measure_untrained(pack: Sequence[Replicate], dataset: Dataset) -> list[dict[str, float]]:
+    """The downstream measures of each member before training; they depend on seed, encoder and data only."""
+    return PackRun(pack, dataset).downstream()
+
+
+def measure_view_moments(pack: Sequence[Replicate], dataset: Dataset) -> list[dict[str, float]]:
+    """Cosine moments of views of training images, as each member's encoder sees them before training."""
+    return encoder_moments(PackRun(pack, dataset).model, len(pack), dataset, pack[0].config)
 
 
 def train_pack(pack: Sequence[Replicate], dataset: Dataset, context: RunContext | None = None) -> list[ReplicateResult]:
     """Train a pack to its end in this process, without any executor."""
-    untrained = measure_untrained_knn(pack, dataset)
+    untrained = measure_untrained(pack, dataset)
     run = PackRun(pack, dataset, context)
     while not run.is_done:
         run.advance()

@@ -1,11 +1,13 @@
 """torch's Adam and SGD for a pack: one learning rate per replicate.
 
-Every parameter's first dimension is the replicate. A replicate's slices form one parameter group of a fused torch
-optimiser, with gradients that are views of the parameters' own.
+Every parameter's first dimension is the replicate. Neighbours of one rate share a parameter group of a fused torch
+optimiser: their slices of a parameter, with gradients that are views of the parameter's own. A pack of one rate is
+one group over whole parameters.
 """
 
+import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -15,23 +17,28 @@ from study.config import OptimizerConfig
 
 
 class PackOptimizer:
-    """Updates each replicate's slices of a model's parameters at that replicate's rate."""
+    """Updates each replicate's slices of a model's parameters at that replicate's rate.
 
-    def __init__(self, parameters: Iterable[nn.Parameter], learning_rates: list[float], config: OptimizerConfig):
+    All members of a pack stand at the same step: those of one rate share the optimiser's count of steps.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], learning_rates: Sequence[float], config: OptimizerConfig):
         self._schedule = config.schedule
-        self._rates = learning_rates
-        num_replicates = len(learning_rates)
-        slices: list[list[torch.Tensor]] = [[] for _ in learning_rates]
+        self._num_replicates = len(learning_rates)
+        self._runs = runs_of_equal(learning_rates)
+        self._rates = [learning_rates[run.start] for run in self._runs]
         self._grads: list[torch.Tensor] = []
+        pieces: list[list[torch.Tensor]] = [[] for _ in self._runs]
         for p in parameters:
             grad = torch.zeros_like(p)
             p.grad = grad
             self._grads.append(grad)
-            rows, grad_rows = p.detach().view(num_replicates, -1), grad.view(num_replicates, -1)
-            for replicate, (row, grad_row) in enumerate(zip(rows, grad_rows, strict=True)):
-                row.grad = grad_row
-                slices[replicate].append(row)
-        groups = [{"params": rows, "lr": rate} for rows, rate in zip(slices, learning_rates, strict=True)]
+            rows, grad_rows = p.detach().view(self._num_replicates, -1), grad.view(self._num_replicates, -1)
+            for run, piece in zip(self._runs, pieces, strict=True):
+                slice_ = rows[run.start : run.stop]
+                slice_.grad = grad_rows[run.start : run.stop]
+                piece.append(slice_)
+        groups = [{"params": piece, "lr": rate} for piece, rate in zip(pieces, self._rates, strict=True)]
         self._optimizer: torch.optim.Optimizer
         if config.name == "adam":
             self._optimizer = torch.optim.Adam(groups, weight_decay=config.weight_decay, fused=True)
@@ -51,28 +58,57 @@ class PackOptimizer:
             group["lr"] = rate * scale
         self._optimizer.step()
 
+    def replicate_parameters(self, replicate: int) -> list[torch.Tensor]:
+        """Parameters of one member in the order of the model's, each flattened, on the CPU."""
+        pieces, row = self._pieces(replicate)
+        return [piece[row].detach().cpu().clone() for piece in pieces]
+
     def replicate_state(self, replicate: int) -> dict[str, Any]:
-        """Parameters and moments of one member, on the CPU."""
-        slices = self._optimizer.param_groups[replicate]["params"]
-        return {
-            "parameters": [row.detach().cpu().clone() for row in slices],
-            "moments": [
-                {name: v.detach().cpu().clone() for name, v in self._optimizer.state[row].items() if v is not None}
-                for row in slices
-            ],
-        }
+        """Parameters and moments of one member, on the CPU; no trace of the pack is in it."""
+        pieces, row = self._pieces(replicate)
+        moments = [
+            {
+                name: (value if value.dim() == 0 else value[row]).detach().cpu().clone()
+                for name, value in self._optimizer.state[piece].items()
+                if value is not None
+            }
+            for piece in pieces
+        ]
+        return {"parameters": self.replicate_parameters(replicate), "moments": moments}
 
     def load_replicate_state(self, replicate: int, state: dict[str, Any]) -> None:
-        """Restore what :meth:`replicate_state` returned."""
-        slices = self._optimizer.param_groups[replicate]["params"]
-        for row, saved, moments in zip(slices, state["parameters"], state["moments"], strict=True):
-            row.copy_(saved)
-            self._optimizer.state[row] = {name: value.to(row.device, copy=True) for name, value in moments.items()}
+        """Restore what :meth:`replicate_state` returned; the other members must be at, or be loaded at, its step."""
+        pieces, row = self._pieces(replicate)
+        for piece, saved, moments in zip(pieces, state["parameters"], state["moments"], strict=True):
+            piece[row].copy_(saved)
+            held = self._optimizer.state[piece]
+            for name, value in moments.items():
+                if value.dim() == 0:
+                    held[name] = value.to(piece.device, copy=True)
+                    continue
+                if name not in held:
+                    held[name] = torch.zeros_like(piece)
+                held[name][row].copy_(value)
 
     def gradient_norms(self) -> torch.Tensor:
         """Euclidean norm of each member's gradient, (R,)."""
-        squares = [grad.view(len(self._rates), -1).square().sum(1) for grad in self._grads]
+        squares = [grad.view(self._num_replicates, -1).square().sum(1) for grad in self._grads]
         return torch.stack(squares).sum(0).sqrt()
+
+    def _pieces(self, replicate: int) -> tuple[list[torch.Tensor], int]:
+        """The slices of all parameters that hold a member, and its row in each."""
+        index = next(i for i, run in enumerate(self._runs) if replicate in run)
+        return self._optimizer.param_groups[index]["params"], replicate - self._runs[index].start
+
+
+def runs_of_equal(values: Sequence[float]) -> list[range]:
+    """The index ranges of neighbours that are equal, in order."""
+    runs, start = [], 0
+    for _, members in itertools.groupby(values):
+        stop = start + sum(1 for _ in members)
+        runs.append(range(start, stop))
+        start = stop
+    return runs
 
 
 def schedule_factor(schedule: str, step_index: int, num_steps: int) -> float:

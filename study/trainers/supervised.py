@@ -9,8 +9,8 @@ from torch import nn
 from study.config import ReplicateConfig
 from study.data.datasets import Dataset
 from study.evaluation import effective_rank, mean_cosine
-from study.models.packed import Gather, PackedLinear
-from study.trainers.base import EmbeddingModel, embed_in_chunks
+from study.models.packed import Gather, PackedLinear, identity_gather
+from study.trainers.base import EmbeddingModel, in_chunks
 from study.trainers.batch import EvaluationSet, TrainBatch
 
 
@@ -19,10 +19,10 @@ class Classifier(EmbeddingModel):
 
     def __init__(self, config: ReplicateConfig, dataset: Dataset, generators: Sequence[torch.Generator]) -> None:
         super().__init__(config, dataset, generators)
-        self.classify = PackedLinear(self.embedding_dim, dataset.num_classes, generators, bias=True)
+        self.classify = PackedLinear(self.output_dim, dataset.num_classes, generators, bias=True)
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.classify(F.relu(self.embed(inputs)))
+    def head(self, z: torch.Tensor, gather: Gather = identity_gather, row_offset: int = 0) -> torch.Tensor:
+        return self.classify(F.relu(self.project(z)))
 
 
 class SupervisedTrainer:
@@ -43,8 +43,8 @@ class SupervisedTrainer:
     ) -> dict[str, torch.Tensor]:
         metrics = {}
         for suffix, inputs in (("", evaluation.viewed), ("_clean", evaluation.clean)):
-            z = embed_in_chunks(model, inputs.flatten(1, 2))
-            predicted = model.classify(F.relu(z)).argmax(-1).unflatten(1, inputs.shape[1:3])
+            z = in_chunks(model.embed, inputs.flatten(1, 2))
+            predicted = model.head(z).argmax(-1).unflatten(1, inputs.shape[1:3])
             metrics[f"accuracy{suffix}"] = (predicted == evaluation.labels_N).float().mean((-2, -1))
             if not suffix:
                 metrics |= {"effective_rank": effective_rank(z), "mean_cosine": mean_cosine(z)}

@@ -12,7 +12,7 @@ from study.evaluation import affinity_success, effective_rank, mean_cosine, pair
 from study.losses.affinity_jsd import affinity_jsd, has_some_partner
 from study.models.fusion import TransFusion
 from study.models.packed import Gather, identity_gather
-from study.trainers.base import EmbeddingModel, embed_in_chunks
+from study.trainers.base import EmbeddingModel, in_chunks, product_dtype
 from study.trainers.batch import EvaluationSet, TrainBatch
 
 
@@ -21,19 +21,22 @@ class TransFusionModel(EmbeddingModel):
 
     def __init__(self, config: ReplicateConfig, dataset: Dataset, generators: Sequence[torch.Generator]) -> None:
         super().__init__(config, dataset, generators)
-        self.head = TransFusion(
-            self.embedding_dim,
+        self.fusion = TransFusion(
+            self.output_dim,
             generators,
             num_blocks=config.model.num_blocks,
             residual=config.model.residual,
             layer_norm=config.model.layer_norm,
             identity_init=config.model.init == "identity",
+            affinity_kind=config.loss.affinity,
+            temperature=config.loss.temperature,
+            product_dtype=product_dtype(config),
         )
 
-    def forward(
-        self, inputs: torch.Tensor, gather: Gather = identity_gather, row_offset: int = 0
+    def head(
+        self, z: torch.Tensor, gather: Gather = identity_gather, row_offset: int = 0
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.head(self.embed(inputs), gather, row_offset)
+        return self.fusion(self.project(z), gather, row_offset)
 
 
 class TransFusionTrainer:
@@ -52,7 +55,17 @@ class TransFusionTrainer:
         num_local, num_all = ids.shape[-1], all_ids.shape[-1]
         has_partner = has_some_partner(all_ids)[..., batch.row_offset : batch.row_offset + num_local]
         partnerless = (~has_partner).sum(-1) / num_all
-        return affinity_jsd(q_rows, k_all, ids, all_ids, batch.row_offset), {"partnerless_row_share": partnerless}
+        divergence = affinity_jsd(
+            q_rows,
+            k_all,
+            ids,
+            all_ids,
+            batch.row_offset,
+            kind=config.loss.affinity,
+            temperature=config.loss.temperature,
+            product_dtype=product_dtype(config),
+        )
+        return divergence, {"partnerless_row_share": partnerless}
 
     def evaluate(
         self, model: TransFusionModel, evaluation: EvaluationSet, config: ReplicateConfig
@@ -64,8 +77,9 @@ class TransFusionTrainer:
     def _affinity_metrics(
         self, model: TransFusionModel, inputs: torch.Tensor, evaluation: EvaluationSet, config: ReplicateConfig
     ) -> dict[str, torch.Tensor]:
-        z = embed_in_chunks(model, inputs.flatten(1, 2))
-        a = affinity(*model.head(z.unflatten(1, inputs.shape[1:3])))
+        z = in_chunks(model.embed, inputs.flatten(1, 2))
+        q_rows, k_all = model.head(z.unflatten(1, inputs.shape[1:3]))
+        a = affinity(q_rows, k_all, kind=config.loss.affinity, temperature=config.loss.temperature)
         per_batch = affinity_success(a, evaluation.labels_N) | {"pair_auc": pair_auc(a, evaluation.labels_N)}
         if config.data.num_views > 1:
             per_batch["source_mass"] = (

@@ -1,0 +1,80 @@
+"""At which learning rate does InfoNCE fuse all embeddings into one point, and does OAR undo it?
+
+Command: python -m study.sweep over_fusion
+Size:    216 to 216 replicates of 200 to 3,200 steps
+Cost:    unmeasured
+
+Plain gradient descent on an encoder whose inputs share a mean: the first large step blows the weights up along the
+mean, all embeddings fall together, and the gradient shrinks with the square of their norm. If that state is frozen
+rather than attracting, the largest learning rate that is still escaped from grows in proportion to the number of
+steps: that is why steps are the second axis. Fused is a mean cosine above 1/2 at the end; the step at which a run
+escapes is recorded beside it, with the norm and the variance of the embeddings after the first step.
+"""
+
+from study.config import (
+    BatchConfig,
+    ClustersConfig,
+    DataConfig,
+    EvaluationConfig,
+    HorizonConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ReplicateConfig,
+)
+from study.space import Axis, Budget, Criterion, SearchSpace
+
+SPACE = SearchSpace(
+    name="over_fusion",
+    question="At which learning rate does InfoNCE fuse all embeddings into one point, and does OAR undo it?",
+    config=ReplicateConfig(
+        trainer="oar",
+        data=DataConfig(
+            name="clusters",
+            num_views=2,
+            strength=1.0,
+            label_fraction=0.1,
+            clusters=ClustersConfig(dim=32, cosine=-0.25, spread=0.5, mean_norm=3.0, num_sources=2_000),
+        ),
+        batch=BatchConfig(train=128, eval=200),
+        model=ModelConfig(encoder="linear", embedding_dim=16),
+        loss=LossConfig(oar_weight=0.0),
+        optimizer=OptimizerConfig(name="sgd", momentum=0.0, schedule="constant", learning_rate=100.0),
+        horizon=HorizonConfig(unit="steps", length=800),
+        evaluation=EvaluationConfig(num_batches=5, num_points=2, knn_bank=0, escape=True),
+    ),
+    scientific=(
+        Axis(
+            path="optimizer.learning_rate",
+            values=(10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0),
+            label="learning rate (SGD)",
+        ),
+        Axis(path="horizon.length", values=(200, 800, 3200), label="steps"),
+    ),
+    nuisance=(),
+    criterion=Criterion(metric="mean_cosine", level=0.5),
+    budget=Budget(replicates=8),
+    margin_octaves=0.15,
+    variants={
+        "info_nce": {},
+        # The first step, which makes the collapse, is left to InfoNCE: OAR starts from the collapsed state.
+        "oar": {"loss.oar_weight": 1.0, "loss.oar_from_step": 1, "batch.labelled": 32},
+        "oar_5": {"loss.oar_weight": 5.0, "loss.oar_from_step": 1, "batch.labelled": 32},
+        "oar_from_first_step": {"loss.oar_weight": 1.0, "batch.labelled": 32},
+        # A control: without a common mean of the inputs nothing should fuse.
+        "centred": {"data.clusters.mean_norm": 0.0},
+    },
+    profiles={"laptop": {}},
+    datasets={
+        "clusters": {},
+        "digits": {"model.encoder": "small", "model.projection_dim": 16, "data.strength": 0.3},
+        "fashion_mnist": {"model.encoder": "small", "model.projection_dim": 16, "data.strength": 0.3},
+    },
+    grids={
+        name: {
+            "optimizer.learning_rate": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
+            "horizon.length": (50, 200),
+        }
+        for name in ("digits", "fashion_mnist")
+    },
+)
