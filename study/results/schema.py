@@ -54,9 +54,10 @@ METRICS = {
 }
 
 # What has no value before training.
-_OF_TRAINING = frozenset(
-    "train_loss contrast_loss oar_loss partnerless_row_share first_step_norm first_step_variance escape_step".split()
-)
+_OF_TRAINING = {
+    *("train_loss", "contrast_loss", "oar_loss", "partnerless_row_share"),
+    *("first_step_norm", "first_step_variance", "escape_step"),
+}
 
 REPLICATES = (
     _c("key", _TEXT, "identity of the replicate: hash of configuration, seed, data and numerics version"),
@@ -139,7 +140,7 @@ MEASUREMENTS = (
     _c(
         "quantity",
         _TEXT,
-        "what was measured of raw_, untrained_, raw_views_ or untrained_views_: downstream accuracies, moments of cosines",
+        "downstream accuracies (raw_, untrained_) and moments of views' cosines (raw_views_, untrained_views_)",
     ),
     _c("data_digest", _TEXT, "digest of the data set's bytes"),
     _c("seed", _INT, "seed of the initialisation; null where nothing is random"),
