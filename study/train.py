@@ -10,12 +10,14 @@ from collections.abc import Sequence
 
 from study.command_line import parse_overrides
 from study.config import ConfigError, Replicate, ReplicateConfig, with_values
+from study.paper import PAPER, paper_config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code (2 for wrong usage, 3 for a replicate without a result)."""
     parser = argparse.ArgumentParser(prog="python -m study.train", description="Train one replicate in this process.")
-    parser.add_argument("--dataset", default="fashion_mnist")
+    parser.add_argument("--paper", choices=sorted(PAPER), help="start from a method's settings in its paper (ResNet-18)")
+    parser.add_argument("--dataset", help="fashion_mnist where not given, cifar10 with --paper")
     parser.add_argument("--data-root", help="folder with the data set's files, searched first (or $STUDY_DATA)")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="PATH=VALUE")
     parser.add_argument("--seed", type=int, default=1)
@@ -30,10 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    values = {"data.name": options.dataset, **parse_overrides(options.overrides)}
-    if values["data.name"] == "clusters":
+    base = paper_config(options.paper) if options.paper else ReplicateConfig()
+    values = {**({"data.name": options.dataset} if options.dataset else {}), **parse_overrides(options.overrides)}
+    if values.get("data.name") == "clusters":
         values = {"model.encoder": "none", **values}
-    config = with_values(ReplicateConfig(), values)
+    config = with_values(base, values)
 
     from study.data.datasets import load_dataset
     from study.outcome import MEASURED_OUTCOMES, Outcome

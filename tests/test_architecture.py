@@ -19,6 +19,7 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study": "",
         "study.config": "",
         "study.outcome": "",
+        "study.paper": "study.config",
         "study.provenance": "",
         "study.space": "study.config study.outcome numpy",
         "search_spaces": "study.space study.config",
