@@ -182,9 +182,10 @@ def _fit(design: DesignRecord, axis: str, frame: pd.DataFrame) -> tuple[CurveFit
 
 
 def floor_values(design: DesignRecord, frame: pd.DataFrame) -> np.ndarray:
-    """What each replicate rises from: its own model before training, or chance."""
-    if design.criterion.floor == "chance":
-        return np.full(len(frame), 1 / design.num_classes)
+    """What each replicate rises from: its own model before training, chance, or zero."""
+    known = {"chance": 1 / design.num_classes, "zero": 0.0}
+    if design.criterion.floor in known:
+        return np.full(len(frame), known[design.criterion.floor])
     return frame[f"{design.criterion.metric}_before"].to_numpy(float)
 
 

@@ -15,6 +15,18 @@ from analysis.answer import Slice, StudyAnswer, mean_curve
 from analysis.frames import outcome_values
 from study.inference.threshold import Crossing, CrossingStatus, CurveFit
 
+_LABELS = {
+    "batch.train": "training batch (rows)",
+    "data.strength": "augmentation strength",
+    "data.label_fraction": "share of labelled training images",
+    "optimizer.learning_rate": "learning rate",
+    "horizon.length": "steps",
+    "trainer": "method",
+    "p": "P (test batches)",
+    "accuracy_clean": "accuracy (test images)",
+    "mean_cosine": "mean cosine at the end",
+}
+_FLOOR_NAMES = {"before": "before training", "chance": "chance", "zero": "zero"}
 _DATA, _FIT, _THRESHOLD, _FALL = "#1b3a57", "#d1495b", "#2a7f62", "#8d6a9f"
 
 
@@ -49,14 +61,14 @@ def draw_answer(result: StudyAnswer) -> Figure:
 
 
 def _label(path: str) -> str:
-    return {"batch.train": "training batch (rows)", "data.strength": "augmentation strength"}.get(path, path)
+    return _LABELS.get(path, path)
 
 
 def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
     design = result.design
     axis, grid = design.axes[0]
     ax.set_xscale("log", base=2)
-    ax.set_xticks([float(v) for v in grid], [f"{v:g}" for v in grid])
+    ax.set_xticks([float(v) for v in grid], [f"{v:g}" for v in grid], fontsize=8)
     ax.minorticks_off()
     if len(part.untuned):
         untuned = mean_curve(part.untuned, axis, design.criterion.metric)
@@ -72,18 +84,18 @@ def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
             label=f"mean and s.d. of {result.num_seeds} seeds",
         )  # fmt: skip
     if part.fit is not None:
-        _draw_fit(ax, part.fit)
+        _draw_fit(ax, part.fit, _FLOOR_NAMES[design.criterion.floor])
     title = f"{design.study} · {design.dataset}"
     if part.others:
-        title += " · " + ", ".join(f"{path} = {value}" for path, value in part.others.items())
+        title += " · " + ", ".join(f"{_label(path)} {value}" for path, value in part.others.items())
     ax.set_title(title, fontsize=10, loc="left")
-    ax.set_ylabel({"p": "P (test batches)"}.get(design.criterion.metric, design.criterion.metric))
+    ax.set_ylabel(_label(design.criterion.metric))
 
 
-def _draw_fit(ax: Axes, fit: CurveFit) -> None:
+def _draw_fit(ax: Axes, fit: CurveFit, floor_name: str) -> None:
     ax.fill_between(fit.grid_x, fit.curve_low, fit.curve_high, color=_FIT, alpha=0.16, lw=0)
     ax.plot(fit.grid_x, fit.curve_median, color=_FIT, lw=1.8, label="fit, 95 % band")
-    ax.axhline(fit.floor, color="0.6", lw=0.9, ls="--", label="before training")
+    ax.axhline(fit.floor, color="0.6", lw=0.9, ls="--", label=floor_name)
     if np.isfinite(fit.level):
         ax.axhline(fit.level, color=_THRESHOLD, lw=0.9, ls="-.", label="level of the criterion")
     _draw_crossing(ax, fit.rising, _THRESHOLD, "minimum")

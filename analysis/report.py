@@ -15,6 +15,7 @@ _WORDS = {
     "data.label_fraction": ("minimum label share", "maximum label share", "label share"),
     "optimizer.learning_rate": ("fused from rate", "fused up to rate", "learning rate"),
 }
+_FLOORS = {"before": "floor", "chance": "chance", "zero": "floor"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ def _word_slice(result: StudyAnswer, part: Slice) -> list[str]:
         rising = part.fit_without_diverged.rising
         lines.append(f"{low_word} without the diverged replicates: {rising.describe(unit)}")
     means = mean_curve(part.frame, axis, design.criterion.metric)
-    lines.append(f"{design.criterion.metric} (floor {fit.floor:.3f}): " + _points(means, axis))
+    lines.append(f"{design.criterion.metric} ({_FLOORS[design.criterion.floor]} {fit.floor:.3f}): " + _points(means, axis))
     if len(part.untuned):
         setting = ", ".join(f"{path.rpartition('.')[2]} {value:g}" for path, value in part.untuned_setting.items())
         untuned = mean_curve(part.untuned, axis, design.criterion.metric)

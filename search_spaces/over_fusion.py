@@ -1,7 +1,7 @@
 """At which learning rate does InfoNCE fuse all embeddings into one point, and does OAR undo it?
 
 Command: python -m study.sweep over_fusion
-Size:    216 to 216 replicates of 200 to 3,200 steps
+Size:    432 to 432 replicates of 200 to 3,200 steps
 Cost:    unmeasured
 
 Plain gradient descent on an encoder whose inputs share a mean: the first large step blows the weights up along the
@@ -52,8 +52,8 @@ SPACE = SearchSpace(
         Axis(path="horizon.length", values=(200, 800, 3200), label="steps"),
     ),
     nuisance=(),
-    criterion=Criterion(metric="mean_cosine", level=0.5),
-    budget=Budget(replicates=8),
+    criterion=Criterion(metric="mean_cosine", level=0.5, floor="zero"),
+    budget=Budget(replicates=16),
     margin_octaves=0.15,
     variants={
         "info_nce": {},

@@ -61,14 +61,14 @@ class Axis:
 class Criterion:
     """The outcome that must hold: a metric at an absolute ``level``, or at a ``fraction`` of its rise.
 
-    The rise goes from the floor to the ceiling (the fitted plateau). The floor is the same model before training, or
-    chance for accuracies of labels that are learned from nothing.
+    The rise goes from the floor to the ceiling (the fitted plateau). The floor is the same model before training,
+    chance for accuracies of labels that are learned from nothing, or zero where training starts above the level.
     """
 
     metric: str
     fraction: float | None = None
     level: float | None = None
-    floor: Literal["before", "chance"] = "before"
+    floor: Literal["before", "chance", "zero"] = "before"
 
     def __post_init__(self) -> None:
         assert (self.fraction is None) != (self.level is None), "a criterion is a fraction or a level"
