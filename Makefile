@@ -40,6 +40,12 @@ test-gpu: $(VENV)/.installed-dev  ## Tests that need a GPU.
 
 test-all: test test-slow
 
+bench: $(VENV)/.installed-dev  ## The benchmarks, side by side with lightly and pytorch-metric-learning: about half an hour.
+	$(PIP_INSTALL) -e '.[bench]'
+	for name in losses views steps packs workers oar_escape; do \
+	  echo "## $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; \
+	done
+
 check: $(VENV)/.installed-dev  ## Lint, format, types.
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)

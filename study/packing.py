@@ -34,7 +34,7 @@ _PER_EMBEDDING_OF_LOSS, _PER_EMBEDDING_OF_BLOCK = 4.0, 7.0
 _RESNET_PER_PIXEL, _RESNET_PER_PIXEL_FORWARD = 1500, 340
 _RESNET_PARAMETERS, _RESNET_FEATURES = 11_170_000, 512
 # Score matrices beyond this size are worked off in tiles (study/tiling.py), whose buffers a pack needs once.
-_LARGEST_WHOLE, _TILE_BUFFERS = 2**20, 4 * 2**20
+_LARGEST_WHOLE, _TILE_BUFFERS = 2**18, 12 * 2**20
 # Rows of one pass of frozen encoders (study/trainers/base.py), and of the largest splits that are judged.
 _FROZEN_ROWS, _TEST_ROWS, _ALL_ROWS = 1024, 10_000, 70_000
 _SMALL_MULTIPLES = (1, 2, 4)

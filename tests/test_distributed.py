@@ -125,12 +125,51 @@ def work(rank: int, world_size: int, folder: str) -> None:
 Measured = dict[str, dict[str, Any]]
 
 
-@pytest.fixture(scope="module", params=[2, 3], ids=["two", "three"])
-def workers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Measured]:
+def work_in_ray(config: dict[str, Any]) -> None:
+    """The same in a worker of Ray Train, which has set up the process group."""
+    torch.set_num_threads(1)
+    context = process_group_context(None, torch.device("cpu"))
+    torch.save({case: measure(case, context) for case in CASES}, f"{config['folder']}/{context.rank}.pt")
+
+
+def train_in_ray(num_workers: int, folder: Path) -> None:
+    """Ray Train on this machine; workers ask for a third of a CPU, so that three fit on one."""
+    import ray
+    import ray.train.torch
+
+    here = Path(__file__).resolve().parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", f"{here.parent}:{here}")
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR", num_cpus=2)
+        try:
+            ray.train.torch.TorchTrainer(
+                work_in_ray,
+                train_loop_config={"folder": str(folder)},
+                scaling_config=ray.train.ScalingConfig(num_workers=num_workers, resources_per_worker={"CPU": 0.3}),
+                run_config=ray.train.RunConfig(name="exact", storage_path=str(folder)),
+            ).fit()
+        finally:
+            ray.shutdown()
+
+
+LAUNCHES = [
+    pytest.param("processes", 2, id="two processes"),
+    pytest.param("processes", 3, id="three processes"),
+    pytest.param("ray", 2, id="two workers of Ray Train", marks=pytest.mark.slow),
+    pytest.param("ray", 3, id="three workers of Ray Train", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(scope="module")
+def workers(how: str, num_workers: int, tmp_path_factory: pytest.TempPathFactory) -> list[Measured]:
     """What each of the processes measured, of every case."""
     folder = tmp_path_factory.mktemp("gloo")
-    mp.spawn(work, args=(request.param, str(folder)), nprocs=request.param)
-    return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(request.param)]
+    if how == "ray":
+        train_in_ray(num_workers, folder)
+    else:
+        mp.spawn(work, args=(num_workers, str(folder)), nprocs=num_workers)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(num_workers)]
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +177,7 @@ def alone() -> Measured:
     return {case: measure(case, RunContext()) for case in CASES}
 
 
+@pytest.mark.parametrize(("how", "num_workers"), LAUNCHES, scope="module")
 @pytest.mark.parametrize("case", CASES)
 def test_workers_have_different_shards_of_one_batch(workers: list[Measured], alone: Measured, case: str) -> None:
     shards = [worker[case]["sources"] for worker in workers]
@@ -145,6 +185,7 @@ def test_workers_have_different_shards_of_one_batch(workers: list[Measured], alo
     assert torch.equal(torch.cat(shards, dim=1), alone[case]["sources"])
 
 
+@pytest.mark.parametrize(("how", "num_workers"), LAUNCHES, scope="module")
 @pytest.mark.parametrize("case", CASES)
 def test_loss_and_gradient_equal_one_process_in_double(workers: list[Measured], alone: Measured, case: str) -> None:
     for worker in workers:
@@ -155,6 +196,7 @@ def test_loss_and_gradient_equal_one_process_in_double(workers: list[Measured], 
             torch.testing.assert_close(worker[case]["float64"][name], expected, atol=1e-10, rtol=1e-10)
 
 
+@pytest.mark.parametrize(("how", "num_workers"), LAUNCHES, scope="module")
 @pytest.mark.parametrize("case", CASES)
 def test_loss_and_gradient_equal_one_process_in_single(workers: list[Measured], alone: Measured, case: str) -> None:
     for worker in workers:
@@ -166,6 +208,7 @@ def test_loss_and_gradient_equal_one_process_in_single(workers: list[Measured], 
                 assert float((measured - expected).norm()) < 1e-5 * float(expected.norm())
 
 
+@pytest.mark.parametrize(("how", "num_workers"), LAUNCHES, scope="module")
 @pytest.mark.parametrize("case", CASES)
 def test_trained_weights_and_metrics_equal_one_process(workers: list[Measured], alone: Measured, case: str) -> None:
     for name, expected in alone[case]["weights"].items():
