@@ -88,7 +88,9 @@ def _word_slice(result: StudyAnswer, part: Slice) -> list[str]:
         rising = part.fit_without_diverged.rising
         lines.append(f"{low_word} without the diverged replicates: {rising.describe(unit)}")
     means = mean_curve(part.frame, axis, design.criterion.metric)
-    lines.append(f"{design.criterion.metric} ({_FLOORS[design.criterion.floor]} {fit.floor:.3f}): " + _points(means, axis))
+    lines.append(
+        f"{design.criterion.metric} ({_FLOORS[design.criterion.floor]} {fit.floor:.3f}): " + _points(means, axis)
+    )
     if len(part.untuned):
         setting = ", ".join(f"{path.rpartition('.')[2]} {value:g}" for path, value in part.untuned_setting.items())
         untuned = mean_curve(part.untuned, axis, design.criterion.metric)

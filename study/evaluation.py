@@ -153,21 +153,40 @@ def cosine_moments(z_ND: torch.Tensor, labels_N: torch.Tensor) -> dict[str, floa
     effective values are left out where classes do not cohere (rho <= 0).
     """
     z = unit(z_ND.double())
-    cosines = z @ z.T
-    within_NN = partners(labels_N, labels_N)
-    across_NN = labels_N[:, None] != labels_N[None, :]
-    within, across = cosines[within_NN], cosines[across_NN]
-    rho = float(within.mean())
+    classes = [z[labels_N == label] for label in labels_N.unique()]
+    within = torch.stack([_pair_sums(members) for members in classes]).sum(0)
+    across = _pair_sums(z) - within
+    rho, within_sd = _mean_and_sd(within)
+    mean_across, across_sd = _mean_and_sd(across)
     moments = {
         "cosine_within_mean": rho,
-        "cosine_within_sd": float(within.std()),
-        "cosine_across_mean": float(across.mean()),
-        "cosine_across_sd": float(across.std()),
+        "cosine_within_sd": within_sd,
+        "cosine_across_mean": mean_across,
+        "cosine_across_sd": across_sd,
     }
     if rho <= 0:
         return moments
-    effective = {"effective_sigma": math.sqrt(max(1 / rho - 1, 0.0)), "effective_cosine": float(across.mean()) / rho}
+    effective = {"effective_sigma": math.sqrt(max(1 / rho - 1, 0.0)), "effective_cosine": mean_across / rho}
     return moments | effective
+
+
+def _pair_sums(z_ND: torch.Tensor) -> torch.Tensor:
+    """Number of ordered pairs of distinct unit rows, and sums of their cosines and squared cosines, in O(N D^2).
+
+    The squared cosines sum to the squared Frobenius norm of z^T z, for sum_ij (z_i z_j)^2 = tr((z^T z)^2).
+    """
+    num_rows = len(z_ND)
+    cosines, squares = z_ND.sum(0).square().sum(), (z_ND.T @ z_ND).square().sum()
+    own = z_ND.square().sum(-1)
+    return torch.stack(
+        [torch.tensor(num_rows * (num_rows - 1.0)).to(z_ND), cosines - own.sum(), squares - own.square().sum()]
+    )
+
+
+def _mean_and_sd(sums: torch.Tensor) -> tuple[float, float]:
+    count, total, squares = sums.tolist()
+    mean = total / count
+    return mean, math.sqrt(max(squares / count - mean**2, 0.0))
 
 
 def is_collapsed(mean_cosine_value: float, effective_rank_value: float) -> bool:

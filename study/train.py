@@ -16,7 +16,9 @@ from study.paper import PAPER, paper_config
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code (2 for wrong usage, 3 for a replicate without a result)."""
     parser = argparse.ArgumentParser(prog="python -m study.train", description="Train one replicate in this process.")
-    parser.add_argument("--paper", choices=sorted(PAPER), help="start from a method's settings in its paper (ResNet-18)")
+    parser.add_argument(
+        "--paper", choices=sorted(PAPER), help="start from a method's settings in its paper (ResNet-18)"
+    )
     parser.add_argument("--dataset", help="fashion_mnist where not given, cifar10 with --paper")
     parser.add_argument("--data-root", help="folder with the data set's files, searched first (or $STUDY_DATA)")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="PATH=VALUE")

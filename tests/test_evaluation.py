@@ -215,6 +215,17 @@ def test_moments_of_views_give_back_the_strength_and_cosine_of_the_model(sigma: 
         assert moments["cosine_across_sd"] == pytest.approx(((1 - rho**2) / 512) ** 0.5, rel=0.05)
 
 
+def test_moments_of_cosines_equal_a_literal_loop() -> None:
+    z, labels = random(12, 5), torch.tensor([0, 1, 2] * 3 + [0, 0, 1])
+    u = torch.nn.functional.normalize(z, dim=-1)
+    pairs = {(i, j): float(u[i] @ u[j]) for i in range(12) for j in range(12) if i != j}
+    moments = cosine_moments(z, labels)
+    for name, same in (("within", True), ("across", False)):
+        chosen = np.array([cosine for (i, j), cosine in pairs.items() if bool(labels[i] == labels[j]) == same])
+        assert moments[f"cosine_{name}_mean"] == pytest.approx(chosen.mean())
+        assert moments[f"cosine_{name}_sd"] == pytest.approx(chosen.std())
+
+
 def test_classes_that_do_not_cohere_have_no_effective_strength() -> None:
     z = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     moments = cosine_moments(z, torch.tensor([0, 0, 1, 1]))

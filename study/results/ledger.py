@@ -57,8 +57,7 @@ class Ledger:
             if path not in self._cache:
                 data = self.store.read(path)
                 assert data is not None, path
-                # One thread: a reader thread that releases Python's buffer while the interpreter ends aborts it.
-                self._cache[path] = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
+                self._cache[path] = _parse(data)
             pieces.append(self._cache[path])
         return pa.concat_tables(pieces, promote_options="default")
 
@@ -114,14 +113,13 @@ class Ledger:
     def measurements(
         self, prefix: str, data_digest: str, seed: int | None, settings: Mapping[str, Any]
     ) -> dict[str, float]:
-        """Quantities that need no training, whose names start with ``prefix``, by what follows it; empty if unknown."""
-        text = json.dumps(settings, sort_keys=True)
-        return {
-            row["quantity"].removeprefix(prefix): row["value"]
-            for row in self.read("measurements").to_pylist()
-            if row["quantity"].startswith(prefix)
-            and (row["data_digest"], row["seed"], row["settings"]) == (data_digest, seed, text)
-        }
+        """Quantities that need no training, by their name without ``prefix``; empty where they were not measured.
+
+        One file by its name, however many there are.
+        """
+        data = self.store.read(f"measurements/{measurement_hash(prefix, data_digest, seed, settings)}.parquet")
+        rows = [] if data is None else _parse(data).to_pylist()
+        return {row["quantity"].removeprefix(prefix): row["value"] for row in rows}
 
     def record_measurements(
         self, prefix: str, data_digest: str, seed: int | None, settings: Mapping[str, Any], values: Mapping[str, float]
@@ -136,6 +134,14 @@ class Ledger:
         }
         rows = [shared | {"quantity": prefix + name, "value": value} for name, value in values.items()]
         self._write("measurements", hash_, rows)
+
+
+def _parse(data: bytes) -> pa.Table:
+    """The table of a Parquet file.
+
+    On one thread: a reader thread that releases Python's buffer while the interpreter ends aborts it.
+    """
+    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
 
 
 def settle(attempts: Mapping[str, list[Row]]) -> dict[str, Row]:
