@@ -41,7 +41,9 @@ test-gpu: $(VENV)/.installed-dev  ## Tests that need a GPU.
 test-all: test test-slow
 
 bench: $(VENV)/.installed-dev  ## The benchmarks, side by side with lightly and pytorch-metric-learning: about half an hour.
-	$(PIP_INSTALL) -e '.[bench]'
+	# Only what is compared: the trainers that lightly brings along pin versions that clash with ours.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  'lightly>=1.6' 'lightning-utilities>=0.15' 'pytorch-metric-learning>=2.9'
 	for name in losses views steps packs workers oar_escape; do \
 	  echo "## $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; \
 	done

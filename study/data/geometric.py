@@ -3,8 +3,7 @@
 Shape suffixes: B rows, C channels, H height, W width, P view parameters, N pixels along one axis.
 
 Without rotation a view is separable: ``rows @ image @ columns.mT`` with per-sample matrices of bilinear weights, into
-which flip and blur multiply. On one core that takes half the time of ``grid_sample`` (which a rotation needs), and a
-blur by matrices a third of the time of grouped convolutions.
+which flip and blur multiply. On one core that takes half the time of ``grid_sample``, which a rotation needs.
 """
 
 import math
