@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.frames import designs_frame, measured, outcome_values, raw_knn, replicates_frame
+from analysis.frames import designs_frame, floor_values, measured, outcome_values, raw_knn, replicates_frame
 from study.config import ReplicateConfig, with_values
 from study.inference.threshold import Crossing, CurveFit, fit_curve
 from study.outcome import Outcome
@@ -170,9 +170,9 @@ def _fit(design: DesignRecord, axis: str, frame: pd.DataFrame) -> tuple[CurveFit
     try:
         fit = fit_curve(
             frame[axis].to_numpy(float),
-            outcome_values(frame, design.criterion.metric).to_numpy(float),
+            outcome_values(frame, design.criterion, design.num_classes).to_numpy(float),
             frame["seed"].to_numpy(),
-            floor_values(design, frame),
+            floor_values(frame, design.criterion, design.num_classes).to_numpy(float),
             fraction=design.criterion.fraction,
             level=design.criterion.level,
         )
@@ -181,31 +181,22 @@ def _fit(design: DesignRecord, axis: str, frame: pd.DataFrame) -> tuple[CurveFit
     return fit, ""
 
 
-def floor_values(design: DesignRecord, frame: pd.DataFrame) -> np.ndarray:
-    """What each replicate rises from: its own model before training, chance, or zero."""
-    known = {"chance": 1 / design.num_classes, "zero": 0.0}
-    if design.criterion.floor in known:
-        return np.full(len(frame), known[design.criterion.floor])
-    return frame[f"{design.criterion.metric}_before"].to_numpy(float)
-
-
 def _knn(ledger: Ledger, design: DesignRecord, axis: str, frame: pd.DataFrame) -> KnnComparison | None:
     if frame.empty or frame["knn_accuracy"].isna().all():
         return None
     best = frame.groupby(axis)[design.criterion.metric].mean().idxmax()
     at_best = frame[frame[axis] == best]
-    split = json.loads(at_best["config"].iloc[0])["evaluation.split"]
     return KnnComparison(
         point=float(best),
         trained=float(at_best["knn_accuracy"].mean()),
         untrained=float(at_best["knn_accuracy_before"].mean()),
-        raw=raw_knn(ledger, at_best["data_digest"].iloc[0], split),
+        raw=raw_knn(ledger, at_best["data_digest"].iloc[0], json.loads(at_best["config"].iloc[0])),
     )
 
 
-def mean_curve(frame: pd.DataFrame, axis: str, metric: str) -> pd.DataFrame:
-    """Mean, standard deviation and number of replicates of a metric at every value of an axis."""
-    values = frame.assign(value=outcome_values(frame, metric))
+def mean_curve(frame: pd.DataFrame, axis: str, design: DesignRecord) -> pd.DataFrame:
+    """Mean, standard deviation and number of replicates of the criterion's metric at every value of an axis."""
+    values = frame.assign(value=outcome_values(frame, design.criterion, design.num_classes))
     return values.groupby(axis)["value"].agg(["mean", "std", "count"]).reset_index()
 
 
@@ -258,7 +249,7 @@ def _points(frame: pd.DataFrame, axis: str, design: DesignRecord) -> list[dict[s
     """Mean, standard deviation and count at every point as plain values."""
     if frame.empty:
         return []
-    rows = mean_curve(frame, axis, design.criterion.metric).to_dict("records")
+    rows = mean_curve(frame, axis, design).to_dict("records")
     return [{str(k): None if isinstance(v, float) and math.isnan(v) else _plain(v) for k, v in r.items()} for r in rows]
 
 

@@ -71,13 +71,13 @@ def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
     ax.set_xticks([float(v) for v in grid], [f"{v:g}" for v in grid], fontsize=8)
     ax.minorticks_off()
     if len(part.untuned):
-        untuned = mean_curve(part.untuned, axis, design.criterion.metric)
+        untuned = mean_curve(part.untuned, axis, design)
         setting = ", ".join(f"{_short(path)} {value:g}" for path, value in part.untuned_setting.items())
         label = f"untuned: {setting}, validation split"
         ax.plot(untuned[axis], untuned["mean"], ":", color="0.55", lw=1.3, marker="x", ms=4, label=label)
     if len(part.frame):
-        means = mean_curve(part.frame, axis, design.criterion.metric)
-        values = outcome_values(part.frame, design.criterion.metric)
+        means = mean_curve(part.frame, axis, design)
+        values = outcome_values(part.frame, design.criterion, design.num_classes)
         ax.plot(part.frame[axis], values, "o", color=_DATA, alpha=0.3, ms=3.5, mew=0)
         ax.errorbar(
             means[axis], means["mean"], means["std"], fmt="o", color=_DATA, ms=5.5, lw=1.3, capsize=2.5,

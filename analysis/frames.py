@@ -7,6 +7,7 @@ import pandas as pd
 
 from study.outcome import FINAL_OUTCOMES, MEASURED_OUTCOMES, Outcome
 from study.results.ledger import Ledger
+from study.space import Criterion
 
 
 def designs_frame(ledger: Ledger) -> pd.DataFrame:
@@ -47,16 +48,25 @@ def measured(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["outcome"].isin([str(o) for o in MEASURED_OUTCOMES])]
 
 
-def outcome_values(frame: pd.DataFrame, metric: str) -> pd.Series:
-    """A metric per row for inference: a diverged replicate stands at its floor, which is below any criterion."""
+def floor_values(frame: pd.DataFrame, criterion: Criterion, num_classes: int) -> pd.Series:
+    """What each replicate rises from: its own model before training, chance, or zero."""
+    if criterion.floor == "before":
+        return frame[f"{criterion.metric}_before"].astype(float)
+    return pd.Series(1 / num_classes if criterion.floor == "chance" else 0.0, index=frame.index)
+
+
+def outcome_values(frame: pd.DataFrame, criterion: Criterion, num_classes: int) -> pd.Series:
+    """The criterion's metric per row for inference: a diverged replicate stands at its floor."""
     is_diverged = frame["outcome"] == str(Outcome.DIVERGED)
-    return frame[metric].where(~is_diverged, frame[f"{metric}_before"])
+    return frame[criterion.metric].where(~is_diverged, floor_values(frame, criterion, num_classes))
 
 
-def raw_knn(ledger: Ledger, data_digest: str, split: str) -> float | None:
-    """The raw inputs' k-nearest-neighbour accuracy on a split, where it has been measured."""
+def raw_knn(ledger: Ledger, data_digest: str, config: dict[str, Any]) -> float | None:
+    """The raw inputs' k-nearest-neighbour accuracy on the split and bank of a configuration, where measured."""
+    wanted = {path: config[path] for path in ("evaluation.split", "evaluation.knn_bank", "evaluation.knn_neighbours")}
     for row in ledger.read("measurements").to_pylist():
-        is_it = row["quantity"] == "raw_knn_accuracy" and row["data_digest"] == data_digest
-        if is_it and json.loads(row["settings"])["evaluation.split"] == split:
+        # Ledgers of the first release call it raw_knn.
+        is_it = row["quantity"] in ("raw_knn_accuracy", "raw_knn") and row["data_digest"] == data_digest
+        if is_it and wanted.items() <= json.loads(row["settings"]).items():
             return row["value"]
     return None

@@ -84,16 +84,19 @@ def _word_slice(result: StudyAnswer, part: Slice) -> list[str]:
     lines.append(f"{low_word:<22}{fit.rising.describe(unit)}    {note}")
     lines.append(f"{high_word:<22}{fit.falling.describe(unit)}    at {_horizon(part)}")
     lines += [f"note: {flag}" for flag in fit.flags]
+    diverged = part.frame[part.frame["outcome"] == "diverged"]
+    if len(diverged):
+        lines.append(f"{len(diverged)} diverged and count as the floor, the first: {diverged['error'].iloc[0]}")
     if part.fit_without_diverged is not None:
         rising = part.fit_without_diverged.rising
         lines.append(f"{low_word} without the diverged replicates: {rising.describe(unit)}")
-    means = mean_curve(part.frame, axis, design.criterion.metric)
+    means = mean_curve(part.frame, axis, design)
     lines.append(
         f"{design.criterion.metric} ({_FLOORS[design.criterion.floor]} {fit.floor:.3f}): " + _points(means, axis)
     )
     if len(part.untuned):
         setting = ", ".join(f"{path.rpartition('.')[2]} {value:g}" for path, value in part.untuned_setting.items())
-        untuned = mean_curve(part.untuned, axis, design.criterion.metric)
+        untuned = mean_curve(part.untuned, axis, design)
         lines.append(f"{design.criterion.metric} untuned ({setting}, validation split): " + _points(untuned, axis))
     if part.at_edge:
         cells = ", ".join(f"{x:g}" for x in part.at_edge)

@@ -39,7 +39,6 @@ STATE: dict[str, Scalar] = {
     "optimizer.momentum": 0.0,
     "optimizer.schedule": "constant",
     "horizon.unit": "steps",
-    "horizon.length": 6_000,
     "evaluation.num_batches": 1,
     "evaluation.num_points": 1,
     "evaluation.knn_bank": 0,
@@ -76,7 +75,7 @@ def main() -> None:
     print("| eta | labels for OAR | lambda | T_0, quartiles | T / T_0, geometric mean | times (1 + lambda) |")
     print("|---|---|---|---|---|---|")
     for rate in (100.0, 300.0):
-        base: dict[str, Scalar] = {"optimizer.learning_rate": rate}
+        base: dict[str, Scalar] = {"optimizer.learning_rate": rate, "horizon.length": int(25 * rate)}
         alone = escapes(base | {"loss.oar_weight": 0.0})
         quartiles = " ".join(f"{q:.0f}" for q in np.nanquantile(alone, (0.25, 0.5, 0.75)))
         for name, values in CASES if rate == 100 else CASES[:1]:

@@ -5,10 +5,10 @@ Size:    154 to 182 replicates of 10,000 training images
 Cost:    unmeasured
 
 The share of labelled training images is varied at a fixed number of training images, for InfoNCE + OAR and for
-supervised cross-entropy, each at its own best learning rate. Accuracy is that of the method's own decision on
-unaugmented images: the nearest anchor, or the largest logit. It rises from chance, since labels are learned from
-nothing; the threshold is half-way from no labels to all labels. OAR takes a batch of labelled views of its own at every
-step, so that its pull does not fade with the share of labels.
+supervised cross-entropy, each at its own best learning rate. Both see the same number of images, two views of each.
+Accuracy is that of the method's own decision on unaugmented images: the nearest anchor, or the largest logit. It rises
+from chance, since labels are learned from nothing; the threshold is half-way from no labels to all labels. OAR takes a
+batch of labelled views of its own at every step, so that its pull does not fade with the share of labels.
 """
 
 from study.config import (
@@ -44,7 +44,7 @@ SPACE = SearchSpace(
             path="trainer",
             values=("oar", "supervised"),
             label="method",
-            also={"supervised": {"batch.labelled": 0, "data.num_views": 1, "batch.train": 64}},
+            also={"supervised": {"batch.labelled": 0}},
         ),
     ),
     nuisance=(Axis(path="optimizer.learning_rate", values=(1e-3, 3e-3, 1e-2), label="learning rate"),),

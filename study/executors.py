@@ -27,7 +27,7 @@ from ray.tune.search import Searcher
 
 from study.config import ConfigError
 from study.outcome import Outcome
-from study.packing import PackLimits, available_memory, memory_on_cpu, memory_on_gpu, packs_at_a_time
+from study.packing import PackLimits, available_memory, memory_on_cpu, memory_on_gpu, packs_at_a_time, packs_in_memory
 from study.sweep_state import SweepState
 from study.tasks import PackTask, TaskRun, TaskSettings, gpu_memory, record_failure
 from study.workers import Watchdog, classify, error_sentence, train_here, work_off
@@ -221,6 +221,8 @@ def plan_room(
     limits = PackLimits(image_shape=image_shape, num_workers=settings.workers_per_trial)
     if not settings.use_gpu:
         width = num_concurrent(settings, asked, 0.0, is_local=is_local)
+        if is_local and asked is None:
+            width = min(width, packs_in_memory(available_memory() / settings.workers_per_trial))
         state.limits = dataclasses.replace(limits, memory_bytes=_memory_of_worker(settings, width, is_local=is_local))
         return width
     gpu_bytes = gpu_memory()

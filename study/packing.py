@@ -23,6 +23,8 @@ _WORKER_BYTES = 600 * _MiB
 _GPU_CONTEXT_BYTES = 800 * _MiB
 # The rest is for the driver, Ray and whoever else uses the machine; on a GPU, for fragmentation.
 _USABLE_OF_CPU, _USABLE_OF_GPU = 0.8, 0.9
+# Less room than this for tensors is not worth a worker, nor is an encoder pass of fewer rows worth its calls.
+_LEAST_ROOM, _LEAST_ENCODER_ROWS = 256 * _MiB, 32
 
 # Joint rows of a pack up to which it trains faster than its members one after another (docs/performance.md). Past about
 # 256 rows of the small encoder a grouped convolution loses on a CPU. Nothing was measured on a GPU.
@@ -59,7 +61,7 @@ class PackLimits:
 
     def pack_size(self, config: ReplicateConfig) -> int:
         """The largest pack of this shape: within profit and memory, and at least one replicate."""
-        limit = max_pack_size(config.model, config.batch.train)
+        limit = max_pack_size(config.model, _rows(config))
         if math.isinf(self.memory_bytes):
             return limit
         need = memory_of(config, self.image_shape, self.num_workers)
@@ -73,8 +75,11 @@ class PackLimits:
         excess = memory_of(config, self.image_shape, self.num_workers).of_pack(1) - self.memory_bytes
         if excess <= 0:
             return None
-        local_rows = config.batch.train // num_workers(config, self.num_workers)
-        return max(1, local_rows - math.ceil(excess / (4 * _encoder(config.model, self.image_shape).floats_per_row)))
+        local_rows = _rows(config) // num_workers(config, self.num_workers)
+        return max(
+            _LEAST_ENCODER_ROWS,
+            local_rows - math.ceil(excess / (4 * _encoder(config.model, self.image_shape).floats_per_row)),
+        )
 
     def share_of(self, pack: Sequence[Replicate]) -> float:
         """The share of a GPU that each worker of a pack asks for; 0 on CPUs."""
@@ -129,6 +134,11 @@ def num_workers(config: ReplicateConfig, asked: int) -> int:
     return next(count for count in range(asked, 0, -1) if all(size % count == 0 for size in sizes))
 
 
+def _rows(config: ReplicateConfig) -> int:
+    """Rows that a replicate encodes in a step, over all workers."""
+    return config.batch.train + config.batch.labelled
+
+
 def max_pack_size(config: ModelConfig, rows_per_replicate: int) -> int:
     """How many replicates of a batch size share one tensor program with profit; ResNets train alone."""
     if config.encoder == "resnet18":
@@ -162,7 +172,8 @@ def memory_of(config: ReplicateConfig, image_shape: tuple[int, ...], asked_worke
     judged = _PER_PAIR_JUDGED * evaluation_rows * config.batch.eval + encoder.outputs * _frozen_rows(config)
     drawn = _STEPS_DRAWN * config.batch.train * (encoder.inputs if is_vector else _NUMBERS_PER_VIEW)
     held = 4 * parameters + 2 * evaluation_rows * encoder.inputs + drawn
-    step = local_rows * per_row + pairs * per_pair
+    encoded_rows = _rows(config) // num_workers(config, asked_workers)
+    step = encoded_rows * per_row + pairs * per_pair
     shared = encoder.floats + _FROZEN_ROWS * encoder.floats_per_frozen_row + (_TILE_BUFFERS if is_tiled else 0)
     return PackMemory(per_replicate=4 * (held + max(step, judged)), shared=4 * shared)
 
@@ -224,6 +235,11 @@ def _frozen_rows(config: ReplicateConfig) -> int:
         return 0
     needs_all = evaluation.linear_probe or config.data.label_fraction < 1
     return _ALL_ROWS if needs_all else _TEST_ROWS + evaluation.knn_bank
+
+
+def packs_in_memory(available_bytes: float) -> int:
+    """How many workers a machine has memory for, each with room for a small pack; at least one."""
+    return max(1, int(_USABLE_OF_CPU * available_bytes // (_WORKER_BYTES + _LEAST_ROOM)))
 
 
 def memory_on_cpu(available_bytes: float, num_packs: int) -> float:

@@ -92,6 +92,8 @@ def prepare(options: argparse.Namespace, design: Design, replicates: int) -> Pre
         raise ConfigError("--executor inline has one worker: use --executor train with --workers-per-trial")
     if options.gpus_per_pack is not None and options.gpus_per_pack < 1 and options.workers_per_trial > 1:
         raise ConfigError("--gpus-per-pack below 1 needs one worker per pack: NCCL refuses two ranks on one GPU")
+    if options.workers_per_trial > 1 and design.config.model.norm == "batch":
+        raise ConfigError("model.norm=batch needs one worker: its statistics would be those of each worker's part")
     is_wide = options.workers_per_trial > 1 or options.profile == "cluster"
     wanted = options.executor if options.executor != "auto" else ("train" if is_wide else "inline")
     executor: ExecutorName = "train" if wanted == "train" else "inline"

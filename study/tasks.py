@@ -224,7 +224,7 @@ class TaskRun:
             return [{} for _ in pack]
         judging = {path: values[path] for path in _JUDGING}
         self._measured("raw_", [None], judging, lambda: [measure_raw(dataset, config.evaluation)])
-        settings = judging | model | {"data.label_fraction": config.data.label_fraction}
+        settings = judging | model | {path: values[path] for path in ("data.label_fraction", "precision")}
         seeds = [replicate.seed for replicate in pack]
         return self._measured("untrained_", seeds, settings, lambda: measure_untrained(pack, dataset))
 

@@ -68,7 +68,10 @@ def _train(options: argparse.Namespace) -> int:
         )
         run_task(PackTask(settings=settings, replicates=(replicate,), attempts=(1,)))
     row = ledger.settled()[replicate.key]
-    print(json.dumps({"key": row["key"], "outcome": row["outcome"], "seconds": round(row["seconds"], 1)}))
+    seconds = None if row["seconds"] is None else round(row["seconds"], 1)
+    print(json.dumps({"key": row["key"], "outcome": row["outcome"], "seconds": seconds}))
+    if row["error"]:
+        print(row["error"], file=sys.stderr)
     for name in METRICS:
         if row[name] is not None:
             before = row.get(f"{name}_before")

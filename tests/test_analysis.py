@@ -57,7 +57,7 @@ def peak(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
     """A study whose outcome rises through its half at 2^5.3 and falls through it again at 2^7.6."""
     ledger = open_ledger(tmp_path_factory.mktemp("peak"))
     fill(ledger, known_design(scientific=(WIDE,)), rise_and_fall)
-    settings = {"evaluation.split": "test", "evaluation.knn_bank": 200}
+    settings = {"evaluation.split": "test", "evaluation.knn_bank": 200, "evaluation.knn_neighbours": 20}
     ledger.record_measurements("raw_", DATA_DIGEST, None, settings, {"knn_accuracy": 0.7})
     on_validation = settings | {"evaluation.split": "validation"}
     ledger.record_measurements("raw_", DATA_DIGEST, None, on_validation, {"knn_accuracy": 0.1})
@@ -218,7 +218,7 @@ class TestUnfinished:
 class TestDiverged:
     def test_a_diverged_replicate_stands_at_its_floor(self, diverged: StudyAnswer) -> None:
         frame = diverged.slices[0].frame
-        values = outcome_values(frame, "p")[frame["outcome"] == "diverged"]
+        values = outcome_values(frame, Criterion(metric="p", fraction=0.5), 10)[frame["outcome"] == "diverged"]
         assert list(values) == [FLOOR, FLOOR]
         assert diverged.counts["diverged"] == 2
 
@@ -448,17 +448,26 @@ class TestFrames:
         frame = pd.DataFrame({"outcome": [str(outcome) for outcome in Outcome] + [None]})
         assert list(measured(frame)["outcome"]) == ["ok", "collapsed"]
 
-    def test_the_mean_curve_is_sorted_and_counts_its_replicates(self) -> None:
+    def test_the_mean_curve_is_sorted_and_counts_its_replicates(self, peak: Ledger) -> None:
         frame = pd.DataFrame({"x": [8, 4, 8], "outcome": "ok", "p": [0.2, 0.1, 0.4], "p_before": 0.0})
-        curve = mean_curve(frame, "x", "p")
+        curve = mean_curve(frame, "x", load_design(peak))
         assert list(curve["x"]) == [4, 8]
         assert list(curve["mean"]) == pytest.approx([0.1, 0.3])
         assert list(curve["count"]) == [1, 2]
 
+    def test_a_diverged_replicate_stands_at_the_floor_of_its_criterion(self) -> None:
+        columns = {"outcome": ["ok", "diverged"], "p": [0.6, None], "p_before": [0.1, 0.8]}
+        expected = {"before": 0.8, "chance": 0.1, "zero": 0.0}
+        for floor, value in expected.items():
+            criterion = Criterion(metric="p", level=0.5, floor=floor)
+            assert list(outcome_values(pd.DataFrame(columns), criterion, 10)) == pytest.approx([0.6, value])
+
     def test_the_raw_measurement_is_that_of_the_data_and_the_split(self, peak: Ledger) -> None:
-        assert raw_knn(peak, DATA_DIGEST, "test") == 0.7
-        assert raw_knn(peak, DATA_DIGEST, "validation") == 0.1
-        assert raw_knn(peak, "other", "test") is None
+        config = {"evaluation.split": "test", "evaluation.knn_bank": 200, "evaluation.knn_neighbours": 20}
+        assert raw_knn(peak, DATA_DIGEST, config) == 0.7
+        assert raw_knn(peak, DATA_DIGEST, config | {"evaluation.split": "validation"}) == 0.1
+        assert raw_knn(peak, DATA_DIGEST, config | {"evaluation.knn_bank": 5}) is None
+        assert raw_knn(peak, "other", config) is None
 
 
 @pytest.mark.parametrize("draw", [lambda a: to_json(a), lambda a: word_answer(a)], ids=["json", "words"])

@@ -163,6 +163,18 @@ def test_a_pack_resumes_only_with_all_its_members(case: Case) -> None:
     assert PackRun(pack, dataset, context).advance().step == 1
 
 
+def test_a_checkpoint_of_another_format_is_as_good_as_none(case: Case) -> None:
+    pack, store = pack_of(with_values(case[0], {"horizon.length": 12}), MEMBERS[:1]), MemoryStore()
+    context = RunContext(checkpoints=store, checkpoint_seconds=0)
+    run = PackRun(pack, case[1], context)
+    run.advance()
+    state = store.load(pack[0].key)
+    assert state is not None
+    del state["format"], state["bad_step"]
+    store.save(pack[0].key, state)
+    assert PackRun(pack, case[1], context).advance().step == 1
+
+
 def test_checkpoints_wait_for_their_interval_and_go_when_asked(case: Case) -> None:
     pack, store = pack_of(case[0], MEMBERS), MemoryStore()
     patient = PackRun(pack, case[1], RunContext(checkpoints=store, checkpoint_seconds=3600))
@@ -404,3 +416,38 @@ def test_an_encoder_pass_in_chunks_gives_the_gradients_of_one_pass(case: Case, r
     for (name, p), (_, q) in zip(whole.model.named_parameters(), chunked.model.named_parameters(), strict=True):
         assert p.grad is not None, name
         torch.testing.assert_close(p.grad, q.grad, atol=1e-12, rtol=1e-9)
+
+
+def test_a_term_that_starts_late_is_averaged_over_the_steps_that_had_it(clusters_config: ReplicateConfig) -> None:
+    values: dict[str, Scalar] = {"optimizer.name": "sgd", "optimizer.learning_rate": 1e-30, "evaluation.num_points": 1}
+    dataset = load_dataset(clusters_config.data)
+    late, always = (
+        train_pack(
+            pack_of(with_values(for_trainer(clusters_config, "oar"), values | {"loss.oar_from_step": first}), [{}]),
+            dataset,
+        )[0]
+        for first in (5, 0)
+    )
+    frozen, batch_losses = PackRun([always.replicate], dataset), []
+    for step in range(6):
+        frozen._sums.clear()
+        frozen.loss_and_gradient(step)
+        batch_losses.append(float(frozen._sums["oar_loss"]))
+    assert always.metrics["oar_loss"] == pytest.approx(sum(batch_losses) / 6, rel=1e-4)
+    assert late.metrics["oar_loss"] == pytest.approx(batch_losses[5], rel=1e-4)
+
+
+def test_a_member_whose_weights_are_not_finite_does_not_take_the_others_along(
+    clusters_config: ReplicateConfig,
+) -> None:
+    config = with_values(for_trainer(clusters_config, "oar"), {"evaluation.linear_probe": True})
+    dataset = load_dataset(config.data)
+    run = PackRun(pack_of(config, MEMBERS[:2]), dataset)
+    while not run.is_done:
+        run.advance()
+    with torch.no_grad():
+        for p in run.model.parameters():
+            p[0] = torch.inf
+    broken, sound = run.downstream()
+    assert broken == {}
+    assert sound["probe_accuracy"] > 0.3

@@ -20,6 +20,7 @@ from study.packing import (
     memory_on_gpu,
     num_workers,
     packs_at_a_time,
+    packs_in_memory,
 )
 from study.trainers.loop import PackRun, measure_untrained
 
@@ -267,7 +268,23 @@ def test_a_batch_that_does_not_fit_passes_the_encoder_in_chunks_that_do() -> Non
     assert rows is not None
     assert 1500 < rows < 2500
     assert PackLimits(image_shape=shape, memory_bytes=2 * whole).encoder_rows(config) is None
-    assert PackLimits(image_shape=shape, memory_bytes=1.0).encoder_rows(config) == 1
+    assert PackLimits(image_shape=shape, memory_bytes=1.0).encoder_rows(config) == 32
     assert PackLimits(image_shape=shape).encoder_rows(config) is None
     control = with_values(config, {"model.norm": "batch"})
     assert PackLimits(image_shape=shape, memory_bytes=whole / 2).encoder_rows(control) is None
+
+
+def test_a_labelled_batch_counts_as_rows() -> None:
+    values = {"trainer": "oar", "data.num_views": 2, "batch.train": 128}
+    plain = with_values(ReplicateConfig(), values)
+    labelled = with_values(plain, {"batch.labelled": 1024})
+    without, with_labels = (memory_of(config, (1, 28, 28)).per_replicate for config in (plain, labelled))
+    assert with_labels > 3 * without
+    assert PackLimits().pack_size(labelled) == 1
+
+
+def test_a_machine_with_little_memory_runs_fewer_workers_rather_than_starved_ones() -> None:
+    assert packs_in_memory(16 * 2**30) == 15
+    assert packs_in_memory(2**20) == 1
+    for gigabytes in (2, 16, 128):
+        assert memory_on_cpu(gigabytes * 2**30, packs_in_memory(gigabytes * 2**30)) > 100 * 2**20

@@ -253,3 +253,23 @@ class TestPlanSize:
     def test_a_study_without_nuisances_has_only_reported_replicates(self) -> None:
         size = plan_size(known_design(nuisance=()), 5)
         assert (size.least, size.greatest) == (15, 15)
+
+
+def test_what_goes_with_a_value_of_an_axis_is_set_there_and_nowhere_else() -> None:
+    methods = Axis(
+        path="trainer", values=("transfusion", "supervised"), label="method", also={"supervised": {"batch.train": 8}}
+    )
+    space = search_space(scientific=(methods,), nuisance=())
+    design = make_design(space)
+    sizes = {point["trainer"]: design.resolve(point, {}, "reported").batch.train for point in design.points()}
+    assert sizes == {"transfusion": space.config.batch.train, "supervised": 8}
+    with pytest.raises(ConfigError, match=r"batch\.train is an axis of known, or goes with one"):
+        make_design(space, overrides={"batch.train": 16})
+    plain = search_space(scientific=(dataclasses.replace(methods, also={}),), nuisance=())
+    assert make_design(plain).hash != design.hash
+
+
+def test_a_data_set_can_have_a_grid_of_its_own() -> None:
+    space = search_space(grids={"cifar10": {"batch.train": (32, 128)}})
+    assert make_design(space, dataset="cifar10").scientific[0].values == (32, 128)
+    assert make_design(space).scientific[0].values == BATCHES.values

@@ -40,7 +40,7 @@ def measure_raw(dataset: Dataset, config: EvaluationConfig) -> dict[str, float]:
 def measure_members(
     model: EmbeddingModel, pack: Sequence[Replicate], dataset: Dataset, is_alive: Sequence[bool]
 ) -> list[dict[str, float]]:
-    """Measures of each member's embeddings; empty for one that is not alive, or where nothing is wanted.
+    """Measures of each member's embeddings; empty for one that is not alive or finite, or where nothing is wanted.
 
     ``knn_accuracy`` and ``probe_full_accuracy`` know the labels of the whole bank or training split; with a label
     fraction below 1, ``knn_labelled_accuracy`` and ``probe_accuracy`` know those that the method had.
@@ -62,7 +62,8 @@ def measure_members(
         labelled = None
         if fraction < 1:
             labelled = labelled_subset(labels.cpu(), dataset.num_classes, fraction, member.seed).to(labels.device)
-        results.append(_measure(features.member(index), dataset, config.evaluation, labelled) if alive else {})
+        own = features.member(index)
+        results.append(_measure(own, dataset, config.evaluation, labelled) if alive and own.is_finite else {})
     return results
 
 
@@ -74,6 +75,11 @@ class _Features:
     validation: torch.Tensor | None
     queries: torch.Tensor
     has_all: bool
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the last update left something that can be measured."""
+        return bool(torch.isfinite(self.train).all() and torch.isfinite(self.queries).all())
 
     def member(self, index: int) -> "_Features":
         validation = None if self.validation is None else self.validation[index]

@@ -9,6 +9,7 @@ import functools
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -39,6 +40,8 @@ TRAINERS: dict[str, Trainer[Any]] = {
 }
 _MAX_STEPS_PER_REPORT = 500
 # Measured once in a run, at whichever step: what they describe is not the end of training.
+# What a checkpoint holds; another format is as good as no checkpoint.
+_CHECKPOINT_FORMAT = 2
 _ONCE = ("first_step_norm", "first_step_variance", "escape_step")
 
 
@@ -146,7 +149,7 @@ class PackRun:
         # The step whose loss was not finite, counted from 1; 0 for a member that is alive.
         self._bad_step_R = torch.zeros(len(pack), dtype=torch.long, device=self._device)
         self._sums: dict[str, torch.Tensor] = {}
-        self._num_summed = 0
+        self._counts: Counter[str] = Counter()
         self._step = 0
         self._seconds = 0.0
         points = self._config.evaluation.num_points
@@ -164,7 +167,8 @@ class PackRun:
                 "model.norm=batch needs one worker: its statistics would be those of each worker's part of the batch"
             )
         rows = self._context.encoder_rows
-        is_small = rows is None or rows * self._context.world_size >= self._config.batch.train
+        all_rows = self._config.batch.train + self._config.batch.labelled
+        is_small = rows is None or rows * self._context.world_size >= all_rows
         if is_small or has_batch_norm or not list(self.model.encoder.parameters()):
             return None
         assert rows is not None
@@ -248,13 +252,13 @@ class PackRun:
         totals = context.sum_over_workers(torch.stack(list(shares.values())))
         for name, total_R in zip(shares, totals, strict=True):
             self._sums[name] = self._sums.get(name, 0) + total_R
-        self._num_summed += 1
+            self._counts[name] += 1
         return totals[0]
 
     @torch.no_grad()
     def _evaluate(self) -> None:
-        means = {name: (total / self._num_summed).tolist() for name, total in self._sums.items()}
-        self._sums, self._num_summed = {}, 0
+        means = {name: (total / self._counts[name]).tolist() for name, total in self._sums.items()}
+        self._sums, self._counts = {}, Counter()
         if self._context.rank != 0:
             return
         self.model.eval()
@@ -318,12 +322,13 @@ class PackRun:
             return
         for index, member in enumerate(self._members):
             state = {
+                "format": _CHECKPOINT_FORMAT,
                 "step": self._step,
                 "seconds": self._seconds,
                 "bad_step": int(self._bad_step_R[index]),
                 "curves": [(p.examples, p.metric, p.value) for p in member.curves],
                 "sums": {name: float(total[index]) for name, total in self._sums.items()},
-                "num_summed": self._num_summed,
+                "counts": dict(self._counts),
                 "optimizer": self.optimizer.replicate_state(index),
                 "buffers": self.replicate_buffers(index),
             }
@@ -342,7 +347,7 @@ class PackRun:
         if self._context.checkpoints is None:
             return
         states = [self._context.checkpoints.load(member.replicate.key) for member in self._members]
-        if any(state is None for state in states):
+        if any(state is None or state.get("format") != _CHECKPOINT_FORMAT for state in states):
             return
         found = [state for state in states if state is not None]
         if len({state["step"] for state in found}) != 1:
@@ -354,7 +359,7 @@ class PackRun:
             for buffer, saved in zip(self.model.buffers(), state["buffers"], strict=True):
                 self._slice(buffer, index).copy_(saved)
         first = found[0]
-        self._step, self._seconds, self._num_summed = first["step"], first["seconds"], first["num_summed"]
+        self._step, self._seconds, self._counts = first["step"], first["seconds"], Counter(first["counts"])
         self._sums = {
             name: torch.tensor([state["sums"][name] for state in found], device=self._device) for name in first["sums"]
         }
