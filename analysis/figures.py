@@ -84,30 +84,33 @@ def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
             label=f"mean and s.d. of {result.num_seeds} seeds",
         )  # fmt: skip
     if part.fit is not None:
-        _draw_fit(ax, part.fit, _FLOOR_NAMES[design.criterion.floor])
+        _draw_fit(ax, part.fit, _FLOOR_NAMES[design.criterion.floor], has_numbers=not part.others)
     title = f"{design.study} · {design.dataset}"
     if part.others:
         title += " · " + ", ".join(f"{_label(path)} {value}" for path, value in part.others.items())
+        # The common legend has room for one panel's threshold alone.
+        if part.fit is not None and part.fit.rising.status is CrossingStatus.FOUND:
+            title += f"\nthreshold {_interval(part.fit.rising)}"
     ax.set_title(title, fontsize=10, loc="left")
     ax.set_ylabel(_label(design.criterion.metric))
 
 
-def _draw_fit(ax: Axes, fit: CurveFit, floor_name: str) -> None:
+def _draw_fit(ax: Axes, fit: CurveFit, floor_name: str, *, has_numbers: bool) -> None:
     ax.fill_between(fit.grid_x, fit.curve_low, fit.curve_high, color=_FIT, alpha=0.16, lw=0)
     ax.plot(fit.grid_x, fit.curve_median, color=_FIT, lw=1.8, label="fit, 95 % band")
     ax.axhline(fit.floor, color="0.6", lw=0.9, ls="--", label=floor_name)
     if np.isfinite(fit.level):
         ax.axhline(fit.level, color=_THRESHOLD, lw=0.9, ls="-.", label="level of the criterion")
-    _draw_crossing(ax, fit.rising, _THRESHOLD, "minimum")
-    _draw_crossing(ax, fit.falling, _FALL, "maximum useful")
+    for crossing, colour, name in ((fit.rising, _THRESHOLD, "minimum"), (fit.falling, _FALL, "maximum useful")):
+        if crossing.status is CrossingStatus.FOUND:
+            _draw_crossing(ax, crossing, colour, f"{name} {_interval(crossing)}" if has_numbers else name)
 
 
-def _draw_crossing(ax: Axes, crossing: Crossing, colour: str, name: str) -> None:
-    if crossing.status is not CrossingStatus.FOUND or crossing.estimate is None:
-        return
+def _draw_crossing(ax: Axes, crossing: Crossing, colour: str, label: str) -> None:
+    assert crossing.estimate is not None
     left, right = ax.get_xlim()
     ax.axvspan(crossing.low or left, crossing.high or right, color=colour, alpha=0.14, lw=0)
-    ax.axvline(crossing.estimate, color=colour, lw=1.6, label=f"{name} {_interval(crossing)}")
+    ax.axvline(crossing.estimate, color=colour, lw=1.6, label=label)
     ax.set_xlim(left, right)
 
 
