@@ -227,10 +227,12 @@ def make_design(
         raise ConfigError(unknown_name_sentence(f"data set of {space.name}", dataset, space.datasets))
     overrides = dict(overrides or {})
     axes = {axis.path for axis in (*space.scientific, *space.nuisance)}
-    axes |= {path for axis in space.scientific for values in axis.also.values() for path in values}
+    bound = {path for axis in space.scientific for also in axis.also.values() for path in also}
     for path in overrides:
         if path in axes:
-            raise ConfigError(f"{path} is an axis of {space.name}, or goes with one, and cannot be fixed with --set")
+            raise ConfigError(f"{path} is an axis of {space.name} and cannot be fixed with --set")
+        if path in bound:
+            raise ConfigError(f"{path} goes with an axis of {space.name} and cannot be fixed with --set")
     values: dict[str, Scalar] = {"data.name": dataset}
     for changes in (space.profiles[profile], space.datasets[dataset], space.variants[variant], overrides):
         values.update(changes)

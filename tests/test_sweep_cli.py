@@ -19,6 +19,7 @@ from study.config import DataConfig, Replicate
 from study.data.datasets import load_dataset
 from study.outcome import MAX_ATTEMPTS, Outcome
 from study.results.ledger import Ledger
+from study.results.schema import SCHEMA_VERSION
 from study.space import Design, find_studies, load_space, make_design, plan_size
 from study.sweep_state import SweepState
 from study.tasks import PackTask
@@ -472,7 +473,7 @@ def test_from_nothing_to_an_answer_then_nothing_more_then_one_more_seed_per_poin
     rows = ledger.read("replicates").to_pylist()
     assert {row["outcome"] for row in rows} <= {"ok", "collapsed", "diverged"}
     assert 33 <= len(rows) == len({row["key"] for row in rows}) <= 39
-    assert {row["schema_version"] for row in rows} == {1}
+    assert {row["schema_version"] for row in rows} == {SCHEMA_VERSION}
     assert all(row["p"] is not None for row in rows if row["outcome"] == "ok")
     assert (storage / "mlflow.db").is_file()
 
