@@ -75,16 +75,7 @@ COLUMNS = ("knn_accuracy", "probe_full_accuracy", "knn_labelled_accuracy", "prob
 
 def rows_of(ledger: Ledger, config: ReplicateConfig, digest: str) -> list[dict[str, Any]]:
     """The settled rows of a method's seeds; what is missing is trained first."""
-    settings = TaskSettings(
-        ledger_uri=ledger.store.uri,
-        study_hash="",
-        data_root=None,
-        executor="inline",
-        workers_per_trial=1,
-        threads=1,
-        use_gpu=False,
-        provenance=collect(),
-    )
+    settings = TaskSettings(ledger_uri=ledger.store.uri, provenance=collect())
     rows = []
     for seed in SEEDS:
         replicate = Replicate.of(config, seed, digest)

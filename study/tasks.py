@@ -52,12 +52,12 @@ class TaskSettings:
     """What every pack of a sweep shares; none of it is part of a key."""
 
     ledger_uri: str
-    study_hash: str
-    data_root: str | None
-    executor: ExecutorName
-    workers_per_trial: int
-    threads: int
-    use_gpu: bool
+    study_hash: str = ""
+    data_root: str | None = None
+    executor: ExecutorName = "inline"
+    workers_per_trial: int = 1
+    threads: int = 1
+    use_gpu: bool = False
     provenance: Provenance
 
 

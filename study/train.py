@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from study.command_line import parse_overrides
+from study.command_line import parse_overrides, run_main
 from study.config import ConfigError, Replicate, ReplicateConfig, with_values
 from study.paper import PAPER, paper_config
 
@@ -58,11 +58,7 @@ def _train(options: argparse.Namespace) -> int:
     if replicate.key not in ledger.settled():
         settings = TaskSettings(
             ledger_uri=ledger.store.uri,
-            study_hash="",
             data_root=options.data_root,
-            executor="inline",
-            workers_per_trial=1,
-            threads=1,
             use_gpu=options.use_gpu,
             provenance=collect(),
         )
@@ -80,4 +76,4 @@ def _train(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_main(main))
