@@ -217,14 +217,14 @@ class TaskRun:
         """
         config, dataset, pack = self._task.config, self._dataset, self._task.replicates
         values = flatten(config)
-        model = {path: value for path, value in values.items() if path.startswith("model.")}
+        model = {path: value for path, value in values.items() if path.startswith("model.") or path == "precision"}
         for strength in sorted({replicate.config.data.strength for replicate in pack}):
             self._measure_views([replicate for replicate in pack if replicate.config.data.strength == strength], model)
         if not is_wanted(config.evaluation):
             return [{} for _ in pack]
         judging = {path: values[path] for path in _JUDGING}
         self._measured("raw_", [None], judging, lambda: [measure_raw(dataset, config.evaluation)])
-        settings = judging | model | {path: values[path] for path in ("data.label_fraction", "precision")}
+        settings = judging | model | {"data.label_fraction": config.data.label_fraction}
         seeds = [replicate.seed for replicate in pack]
         return self._measured("untrained_", seeds, settings, lambda: measure_untrained(pack, dataset))
 

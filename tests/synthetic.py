@@ -108,16 +108,7 @@ def commit(task: PackTask, result_of: ResultOf, metric: str = "p") -> None:
 
 def open_state(ledger: Ledger, design: Design, replicates: int = 5, **changes: Any) -> SweepState:
     """A sweep's state on a ledger, as a new command would build it."""
-    settings = TaskSettings(
-        ledger_uri=ledger.store.uri,
-        study_hash=design.hash,
-        data_root=None,
-        executor="inline",
-        workers_per_trial=1,
-        threads=1,
-        use_gpu=False,
-        provenance=PROVENANCE,
-    )
+    settings = TaskSettings(ledger_uri=ledger.store.uri, study_hash=design.hash, provenance=PROVENANCE)
     data_digest = changes.pop("data_digest", DATA_DIGEST)
     planner = RoundPlanner(design=design, data_digest=data_digest, replicates=replicates)
     fresh = Ledger(Store(ledger.store.uri))

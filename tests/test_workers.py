@@ -30,16 +30,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def task_of(ledger: Ledger, replicates: list[Replicate], **changes: Any) -> PackTask:
-    settings = TaskSettings(
-        ledger_uri=ledger.store.uri,
-        study_hash="hash",
-        data_root=None,
-        executor="inline",
-        workers_per_trial=1,
-        threads=1,
-        use_gpu=False,
-        provenance=PROVENANCE,
-    )
+    settings = TaskSettings(ledger_uri=ledger.store.uri, study_hash="hash", provenance=PROVENANCE)
     return PackTask(settings=settings, replicates=tuple(replicates), attempts=(1,) * len(replicates), **changes)
 
 

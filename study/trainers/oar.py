@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from study.affinity import unit
-from study.config import ConfigError, ReplicateConfig
+from study.config import ReplicateConfig
 from study.data.datasets import Dataset
 from study.evaluation import alignment, effective_rank, mean_cosine, uniformity
 from study.losses.info_nce import info_nce
@@ -28,11 +28,7 @@ class OarModel(EmbeddingModel):
 
     def __init__(self, config: ReplicateConfig, dataset: Dataset, generators: Sequence[torch.Generator]) -> None:
         super().__init__(config, dataset, generators)
-        try:
-            anchors = orthonormal_anchors(dataset.num_classes, self.output_dim, generators)
-        except ValueError as error:
-            raise ConfigError(f"{error} (model.projection_dim, or model.embedding_dim without one)") from error
-        self.register_buffer("anchors_RKD", anchors)
+        self.register_buffer("anchors_RKD", orthonormal_anchors(dataset.num_classes, self.output_dim, generators))
 
     def judged(self, inputs: torch.Tensor) -> torch.Tensor:
         """The vectors that the loss sees: it is they that fuse."""
