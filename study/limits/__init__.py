@@ -1,0 +1,1 @@
+"""Laws: thresholds that theory predicts, with their criteria, validity and verified error (docs/theory.md)."""

@@ -1,0 +1,169 @@
+"""What a law is: a predicted threshold, its criterion, what it assumes, where it holds and how well it was verified.
+
+Laws are derived in docs/theory.md and are not formulas of the papers. Symbols there and names here: d ``dim``,
+K ``num_classes``, c ``cosine``, sigma ``sigma``, N ``batch`` (rows of the affinity that is judged) and
+``train_batch``, L ``num_blocks``, T ``steps``, V ``num_views``, tau ``spread``, t ``temperature``, eta
+``learning_rate``, lambda ``oar_weight``, n_F ``num_labels``.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+Quantity = Literal["sigma", "batch", "train_batch", "num_blocks", "steps", "learning_rate", "num_labels"]
+
+
+class NotApplicableError(ValueError):
+    """A law says nothing about a setting; the message is one sentence that says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A recipe in the symbols of the theory. None: not given, so a law that needs it does not apply.
+
+    ``batch`` and ``train_batch`` count rows (images times views). ``first_step_norm`` (R_1) and
+    ``first_step_variance`` (v_0, one minus the mean cosine) are measured after the first training step.
+    """
+
+    dim: int | None = None
+    num_classes: int | None = None
+    cosine: float = 0.0
+    sigma: float | None = None
+    batch: float | None = None
+    train_batch: float | None = None
+    num_blocks: float | None = None
+    residual: bool = True
+    centred: bool = False
+    layer_norm: bool = False
+    weights: Literal["identity", "trained"] | None = None
+    init: Literal["identity", "default"] | None = None
+    num_views: int = 1
+    spread: float = 0.0
+    mean_norm: float = 0.0
+    num_sources: int | None = None
+    steps: float | None = None
+    optimizer: Literal["adam", "sgd"] | None = None
+    schedule: Literal["constant", "cosine"] | None = None
+    learning_rate: float | None = None
+    temperature: float | None = None
+    oar_weight: float | None = None
+    num_labels: float | None = None
+    embedding_dim: int | None = None
+    first_step_norm: float | None = None
+    first_step_variance: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Band:
+    """Relative error |predicted - measured| / measured of a law over the settings it was verified on.
+
+    ``median`` and ``maximum`` are frozen in the code; docs/theory-tables.md has the settings one by one.
+    """
+
+    median: float
+    maximum: float
+    num_settings: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """A threshold, and the measured values that the largest error seen in verification allows."""
+
+    law: str
+    value: float
+    low: float
+    high: float
+    band: Band
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """One law.
+
+    ``threshold`` maps a valid setting to the predicted value of ``quantity`` (NaN: the level is not crossed).
+    ``outcome`` maps a setting, the quantity's own value included, to the metric. ``outside`` says in a sentence why a
+    setting lies outside the assumptions or the verified range (None: inside). ``direction``: the method works up to
+    the threshold ("largest") or from it on ("smallest"). Exactly one of ``level`` (absolute) and ``fraction`` (of
+    the rise from floor to ceiling) is set. A control predicts something else and is declared to fail.
+    """
+
+    name: str
+    says: str
+    quantity: Quantity
+    direction: Literal["largest", "smallest"]
+    metric: str
+    level: float | None = None
+    fraction: float | None = None
+    inputs: tuple[str, ...]
+    assumptions: str
+    validity: str
+    outside: Callable[[Setting], str | None]
+    threshold: Callable[[Setting], float]
+    outcome: Callable[[Setting], float] | None = None
+    band: Callable[[Setting], Band]
+    section: str
+    is_control: bool = False
+
+    def __post_init__(self) -> None:
+        assert (self.level is None) != (self.fraction is None), self.name
+        fields = {item.name for item in dataclasses.fields(Setting)}
+        assert {*self.inputs, self.quantity} <= fields, self.name
+        assert self.quantity not in self.inputs, self.name
+
+    @property
+    def criterion(self) -> str:
+        """The criterion as a phrase, such as "p = 0.5"."""
+        return (
+            f"{self.metric} = {self.level:g}" if self.fraction is None else f"{self.fraction:.0%} rise of {self.metric}"
+        )
+
+    @property
+    def source(self) -> str:
+        return f"derived in docs/theory.md, {self.section}"
+
+    def why_not(self, setting: Setting) -> str | None:
+        """Why the law does not apply to a setting, in a sentence; None where it does."""
+        missing = [name for name in self.inputs if getattr(setting, name) is None]
+        if missing:
+            return f"needs {' and '.join(missing)}"
+        return self.outside(setting)
+
+    def predict(self, setting: Setting) -> Prediction:
+        """The threshold for a setting; :class:`NotApplicableError` where the law does not apply or none exists."""
+        reason = self.why_not(setting)
+        if reason is not None:
+            raise NotApplicableError(reason)
+        value = float(self.threshold(setting))
+        if not np.isfinite(value):
+            raise NotApplicableError(f"{self.criterion} is not crossed at any {self.quantity} that the law covers")
+        band = self.band(setting)
+        return Prediction(
+            law=self.name,
+            value=value,
+            low=value / (1 + band.maximum),
+            high=value / (1 - band.maximum) if band.maximum < 1 else np.inf,
+            band=band,
+        )
+
+    def thresholds(self, setting: Setting, **values: ArrayLike) -> Array:
+        """Thresholds of a setting with some fields replaced by arrays, broadcast together; NaN where there is none."""
+        names = list(values)
+        arrays = np.broadcast_arrays(*(np.asarray(value) for value in values.values()))
+        out = np.full(arrays[0].shape, np.nan)
+        for index in np.ndindex(out.shape):
+            changes: dict[str, Any] = {name: array[index].item() for name, array in zip(names, arrays, strict=True)}
+            changed = dataclasses.replace(setting, **changes)
+            if self.why_not(changed) is None:
+                out[index] = self.threshold(changed)
+        return out
+
+
+def frozen(median: float, maximum: float, num_settings: int) -> Callable[[Setting], Band]:
+    """A band that is the same for every setting."""
+    band = Band(median=median, maximum=maximum, num_settings=num_settings)
+    return lambda _setting: band
