@@ -10,7 +10,7 @@ replicates are judged on test batches of 12 rows per class, whatever they traine
 """
 
 from study.config import EvaluationConfig, HorizonConfig, ReplicateConfig
-from study.space import Axis, Criterion, SearchSpace
+from study.space import Axis, Criterion, SearchSpace, Variant
 
 SPACE = SearchSpace(
     name="batch_limit",
@@ -25,8 +25,8 @@ SPACE = SearchSpace(
     tuning={"evaluation.split": "validation", "evaluation.knn_bank": 0, "evaluation.num_points": 1},
     margin_octaves=0.5,
     variants={
-        "learning": {},
-        "fixed_steps": {"horizon.unit": "steps", "horizon.length": 300},
+        "learning": Variant(),
+        "fixed_steps": Variant(values={"horizon.unit": "steps", "horizon.length": 300}),
     },
     profiles={
         "laptop": {},

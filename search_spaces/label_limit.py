@@ -20,7 +20,7 @@ from study.config import (
     ModelConfig,
     ReplicateConfig,
 )
-from study.space import Axis, Criterion, SearchSpace
+from study.space import Axis, Criterion, SearchSpace, Variant
 
 SPACE = SearchSpace(
     name="label_limit",
@@ -52,12 +52,12 @@ SPACE = SearchSpace(
     tuning={"evaluation.split": "validation", "evaluation.knn_bank": 0, "evaluation.num_points": 1},
     margin_octaves=0.5,
     variants={
-        "lambda_1": {},
-        "lambda_5": {"loss.oar_weight": 5.0},
-        "oar_alone": {"loss.contrast": "none"},
+        "lambda_1": Variant(),
+        "lambda_5": Variant(values={"loss.oar_weight": 5.0}),
+        "oar_alone": Variant(values={"loss.contrast": "none"}),
         # Labelled views of the training batch alone, as in the paper's abstract: few labels then also mean a weak pull.
-        "in_batch": {"batch.labelled": 0},
-        "supcon": {"loss.contrast": "supcon"},
+        "in_batch": Variant(values={"batch.labelled": 0}),
+        "supcon": Variant(values={"loss.contrast": "supcon"}),
     },
     profiles={
         "laptop": {},

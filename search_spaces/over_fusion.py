@@ -22,7 +22,7 @@ from study.config import (
     OptimizerConfig,
     ReplicateConfig,
 )
-from study.space import Axis, Budget, Criterion, SearchSpace
+from study.space import Axis, Budget, Criterion, SearchSpace, Variant
 
 SPACE = SearchSpace(
     name="over_fusion",
@@ -56,13 +56,13 @@ SPACE = SearchSpace(
     budget=Budget(replicates=16),
     margin_octaves=0.15,
     variants={
-        "info_nce": {},
+        "info_nce": Variant(),
         # The first step, which makes the collapse, is left to InfoNCE: OAR starts from the collapsed state.
-        "oar": {"loss.oar_weight": 1.0, "loss.oar_from_step": 1, "batch.labelled": 32},
-        "oar_5": {"loss.oar_weight": 5.0, "loss.oar_from_step": 1, "batch.labelled": 32},
-        "oar_from_first_step": {"loss.oar_weight": 1.0, "batch.labelled": 32},
+        "oar": Variant(values={"loss.oar_weight": 1.0, "loss.oar_from_step": 1, "batch.labelled": 32}),
+        "oar_5": Variant(values={"loss.oar_weight": 5.0, "loss.oar_from_step": 1, "batch.labelled": 32}),
+        "oar_from_first_step": Variant(values={"loss.oar_weight": 1.0, "batch.labelled": 32}),
         # A control: without a common mean of the inputs nothing should fuse.
-        "centred": {"data.clusters.mean_norm": 0.0},
+        "centred": Variant(values={"data.clusters.mean_norm": 0.0}),
     },
     profiles={"laptop": {}},
     datasets={

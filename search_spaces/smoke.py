@@ -6,7 +6,7 @@ Cost:    half a minute on two cores, Ray's start included (2026-11-23)
 """
 
 from study.config import BatchConfig, DataConfig, EvaluationConfig, HorizonConfig, ModelConfig, ReplicateConfig
-from study.space import Axis, Budget, Criterion, SearchSpace
+from study.space import Axis, Budget, Criterion, SearchSpace, Variant
 
 SPACE = SearchSpace(
     name="smoke",
@@ -23,7 +23,7 @@ SPACE = SearchSpace(
     criterion=Criterion(metric="p", fraction=0.5),
     budget=Budget(tuning_seeds=2, replicates=5),
     tuning={"evaluation.split": "validation", "evaluation.knn_bank": 0, "evaluation.num_points": 1},
-    variants={"learning": {}, "supervised": {"trainer": "supervised"}},
+    variants={"learning": Variant(), "supervised": Variant(values={"trainer": "supervised"})},
     profiles={"laptop": {}},
     datasets={"digits": {}},
 )

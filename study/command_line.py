@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from study.config import ConfigError, Scalar, parse_value
+from study.design import Design, find_studies, load_space, plan_size
 from study.packing import GPU_SHARES
-from study.space import Design, find_studies, load_space, plan_size
 
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 _SHARES = {f"1/{round(1 / share)}" if share < 1 else "1": share for share in GPU_SHARES}

@@ -206,13 +206,16 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HorizonConfig:
-    """How long a replicate trains, in training images seen (views not counted) or in optimiser steps."""
+    """How long a replicate trains, in training images seen (views not counted) or in optimiser steps.
+
+    0 trains nothing: the model is judged as it was initialised.
+    """
 
     unit: Literal["examples", "steps"] = "examples"
     length: int = 20_000
 
     def __post_init__(self) -> None:
-        _require(self.length >= 1, "horizon.length must be at least 1")
+        _require(self.length >= 0, "horizon.length must not be negative (0 judges the untrained model)")
 
 
 @dataclass(frozen=True, kw_only=True)

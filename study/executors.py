@@ -66,7 +66,7 @@ def _train_worker(config: dict[str, Any]) -> None:
             progress = run.advance()
             watchdog.progress()
             share = len(task.replicates) / (task.num_planned or len(task.replicates))
-            ray.train.report({"fraction": share * progress.step / progress.num_steps})
+            ray.train.report({"fraction": share * progress.fraction})
 
 
 def train_on_workers(config: dict[str, Any]) -> None:

@@ -125,7 +125,7 @@ def make_packs(replicates: Sequence[Replicate], limits: PackLimits | None = None
 
 def work(config: ReplicateConfig) -> float:
     """Relative cost of a replicate: steps, each with a fixed part and one that grows with its rows."""
-    return config.num_steps * (1 + config.batch.train / 20)
+    return max(config.num_steps, 1) * (1 + config.batch.train / 20)
 
 
 def num_workers(config: ReplicateConfig, asked: int) -> int:

@@ -8,21 +8,24 @@ rounds and the settled rows: a rebuilt searcher proposes what one that was never
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
 
-from study.config import Replicate, Scalar, digest, from_json, to_json
+from study.config import Replicate, ReplicateConfig, Scalar, digest, from_json, to_json
+from study.design import Design, cell_name
 from study.outcome import MEASURED_OUTCOMES, Outcome
-from study.space import Axis, Design, Values, cell_name
+from study.space import Axis, Values
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 Row = Mapping[str, Any]
 Role = Literal["tuning", "reported"]
+# The digest of the data set that a configuration trains on.
+DigestOf = Callable[[ReplicateConfig], str]
 
 FIRST_TUNING_SEED = 1
 FIRST_REPORTED_SEED = 101
@@ -55,10 +58,9 @@ class Entry:
         }
 
     @classmethod
-    def from_row(cls, row: Row, data_digest: str) -> "Entry":
-        replicate = Replicate(
-            key=row["key"], config=from_json(row["config"]), seed=row["seed"], data_digest=data_digest
-        )
+    def from_row(cls, row: Row, digest_of: DigestOf) -> "Entry":
+        config = from_json(row["config"])
+        replicate = Replicate(key=row["key"], config=config, seed=row["seed"], data_digest=digest_of(config))
         return cls(
             role=row["role"],
             point=json.loads(row["cell"]),
@@ -82,7 +84,7 @@ class RoundPlanner:
     """Ask for the next round, tell by settled rows."""
 
     design: Design
-    data_digest: str
+    digest_of: DigestOf
     replicates: int
 
     def next_round(self, rounds: Sequence[Sequence[Entry]], settled: Mapping[str, Row]) -> list[Entry]:
@@ -113,7 +115,7 @@ class RoundPlanner:
             role=role,
             point=dict(point),
             nuisance=dict(nuisance),
-            replicate=Replicate.of(config, seed, self.data_digest),
+            replicate=Replicate.of(config, seed, self.digest_of(config)),
         )
 
     def _reported(self, entries: Sequence[Entry], settled: Mapping[str, Row]) -> list[Entry]:

@@ -1,27 +1,20 @@
-"""A study as data: its axes, criterion, budget and variants, and the design they resolve to."""
+"""A study as data: its axes, recipes, criteria, budget and variants."""
 
 import dataclasses
-import importlib
 import itertools
-import json
-import math
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from study.config import (
-    ConfigError,
     ReplicateConfig,
     Scalar,
-    canonical,
-    digest,
     field_types,
-    unknown_name_sentence,
-    with_values,
 )
 
 Values = Mapping[str, Scalar]
+# The name of a cell's recipe beside the paths of its point; no configuration path is called so.
+RECIPE = "recipe"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,11 +92,52 @@ class Budget:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A named setting that the whole question is asked of: configuration values, and its own values of axes."""
+
+    name: str
+    values: Values
+    grids: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
+
+    def canonical(self) -> list[Any]:
+        """What the study hash covers of a recipe."""
+        return [self.name, sorted(self.values.items()), sorted((path, list(grid)) for path, grid in self.grids.items())]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One design of a study: configuration values, and what else differs from its space (None: as the space has it).
+
+    ``datasets`` restricts it to these, the first being its own default; empty: all of the space.
+    """
+
+    values: Values = field(default_factory=dict)
+    datasets: tuple[str, ...] = ()
+    question: str | None = None
+    scientific: tuple[Axis, ...] | None = None
+    nuisance: tuple[Axis, ...] | None = None
+    recipes: tuple[Recipe, ...] | None = None
+    criterion: Criterion | None = None
+    further_criteria: tuple[Criterion, ...] | None = None
+    laws: Mapping[str, tuple[str, ...]] | None = None
+    margin_octaves: float | None = None
+    budget: Budget | None = None
+
+    def applied(self, space: "SearchSpace") -> "SearchSpace":
+        """The space with all but ``values`` of this variant in place of its own."""
+        own = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        del own["values"], own["datasets"]
+        return dataclasses.replace(space, **{name: value for name, value in own.items() if value is not None})
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchSpace:
     """One question: ``config`` fixed, ``scientific`` axes asked about, ``nuisance`` axes tuned in every cell.
 
     ``profiles``, ``datasets`` and ``variants`` replace configuration values, in the order profile, data set, variant.
-    ``tuning`` is applied to tuning replicates only. ``grids`` gives a data set other values of an axis.
+    ``tuning`` is applied to tuning replicates only. ``grids`` gives a data set other values of an axis. Every recipe
+    is a series of its own along the axes. ``laws`` names, by data set, those whose predictions are put beside the
+    answer; ``further_criteria`` are read off the same replicates.
     """
 
     name: str
@@ -114,180 +148,42 @@ class SearchSpace:
     criterion: Criterion
     budget: Budget = field(default_factory=Budget)
     tuning: Values = field(default_factory=dict)
-    laws: tuple[str, ...] = ()
+    recipes: tuple[Recipe, ...] = ()
+    further_criteria: tuple[Criterion, ...] = ()
+    laws: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     margin_octaves: float = 0.5
-    variants: Mapping[str, Values]
+    variants: Mapping[str, Variant]
     profiles: Mapping[str, Values]
     datasets: Mapping[str, Values]
     grids: Mapping[str, Mapping[str, tuple[Scalar, ...]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known = field_types()
-        changes = (self.tuning, *self.variants.values(), *self.profiles.values(), *self.datasets.values())
+        changes = (
+            self.tuning,
+            *(recipe.values for recipe in self.recipes),
+            *(variant.values for variant in self.variants.values()),
+            *self.profiles.values(),
+            *self.datasets.values(),
+        )
         for path in itertools.chain.from_iterable(changes):
             assert path in known, f"{self.name}: {path} is no configuration path"
         for axis in self.nuisance:
             assert len(axis.values) >= 3, f"{self.name}: a nuisance needs at least 3 values per cell"
             assert field_types()[axis.path] is float, f"{self.name}: a nuisance is a float on a log axis"
         axes = {axis.path for axis in (*self.scientific, *self.nuisance)}
+        for variant in self.variants.values():
+            assert set(variant.datasets) <= set(self.datasets), f"{self.name}: a variant names an unknown data set"
+            axes |= {axis.path for axis in (*(variant.scientific or ()), *(variant.nuisance or ()))}
         for dataset, grid in self.grids.items():
             assert dataset in self.datasets, f"{self.name}: {dataset} is none of its data sets"
             assert set(grid) <= axes, f"{self.name}: a grid of {dataset} names no axis"
+        for recipe in self.recipes:
+            assert set(recipe.grids) <= axes, f"{self.name}: a grid of {recipe.name} names no axis"
 
-    @property
-    def default_variant(self) -> str:
-        return next(iter(self.variants))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Design:
-    """A search space with variant, profile, data set and ``--set`` applied: what is pre-registered and hashed."""
-
-    study: str
-    variant: str
-    config: ReplicateConfig
-    scientific: tuple[Axis, ...]
-    nuisance: tuple[Axis, ...]
-    criterion: Criterion
-    tuning: Values
-    tuning_seeds: int
-    laws: tuple[str, ...]
-    margin_octaves: float
-    is_exploratory: bool
-
-    def canonical(self) -> dict[str, Any]:
-        """What the study hash covers: everything but budget, replicates, precision and storage."""
-        return {
-            "study": self.study,
-            "variant": self.variant,
-            "config": canonical(self.config),
-            "scientific": [axis.canonical() for axis in self.scientific],
-            "nuisance": [axis.canonical() for axis in self.nuisance],
-            "criterion": self.criterion.canonical(),
-            "tuning": dict(sorted(self.tuning.items())),
-            "tuning_seeds": self.tuning_seeds,
-            "laws": list(self.laws),
-            "margin_octaves": self.margin_octaves,
-        }
-
-    @property
-    def hash(self) -> str:
-        return digest(self.canonical(), length=8)
-
-    def points(self) -> list[dict[str, Scalar]]:
-        """The values of the scientific axes in every cell."""
-        grids = [[(axis.path, value) for value in axis.values] for axis in self.scientific]
-        return [dict(point) for point in itertools.product(*grids)]
-
-    def resolve(self, point: Values, nuisance: Values, role: Literal["tuning", "reported"]) -> ReplicateConfig:
-        """The configuration of a replicate of a cell."""
-        extra = self.tuning if role == "tuning" else {}
-        also: dict[str, Scalar] = {}
-        for axis in self.scientific:
-            also |= axis.also.get(point[axis.path], {})
-        return with_values(self.config, {**also, **point, **nuisance, **extra})
-
-
-def find_studies() -> list[str]:
-    """Names of all search spaces: the files of search_spaces/."""
-    package = importlib.import_module("search_spaces")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
-
-
-def load_space(name: str) -> SearchSpace:
-    """The search space of a study; :class:`ConfigError` with the nearest name for an unknown one."""
-    studies = find_studies()
-    if name not in studies:
-        raise ConfigError(unknown_name_sentence("study", name, studies))
-    space = importlib.import_module(f"search_spaces.{name}").SPACE
-    assert isinstance(space, SearchSpace)
-    assert space.name == name, f"search_spaces/{name}.py calls itself {space.name}"
-    return space
-
-
-def make_design(
-    space: SearchSpace,
-    *,
-    variant: str | None = None,
-    profile: str = "laptop",
-    dataset: str | None = None,
-    overrides: Values | None = None,
-) -> Design:
-    """Apply a variant, a profile, a data set and overrides to a search space.
-
-    Raises :class:`ConfigError` for unknown names, values out of range and overrides of an axis.
-    """
-    variant = variant or space.default_variant
-    if variant not in space.variants:
-        raise ConfigError(unknown_name_sentence(f"variant of {space.name}", variant, space.variants))
-    if profile not in space.profiles:
-        raise ConfigError(unknown_name_sentence(f"profile of {space.name}", profile, space.profiles))
-    dataset = dataset or space.config.data.name
-    if dataset not in space.datasets:
-        raise ConfigError(unknown_name_sentence(f"data set of {space.name}", dataset, space.datasets))
-    overrides = dict(overrides or {})
-    axes = {axis.path for axis in (*space.scientific, *space.nuisance)}
-    bound = {path for axis in space.scientific for also in axis.also.values() for path in also}
-    for path in overrides:
-        if path in axes:
-            raise ConfigError(f"{path} is an axis of {space.name} and cannot be fixed with --set")
-        if path in bound:
-            raise ConfigError(f"{path} goes with an axis of {space.name} and cannot be fixed with --set")
-    values: dict[str, Scalar] = {"data.name": dataset}
-    for changes in (space.profiles[profile], space.datasets[dataset], space.variants[variant], overrides):
-        values.update(changes)
-    config = with_values(space.config, values)
-    grid = space.grids.get(dataset, {})
-    scientific, nuisance = (
-        tuple(dataclasses.replace(axis, values=grid.get(axis.path, axis.values)) for axis in axes)
-        for axes in (space.scientific, space.nuisance)
-    )
-    return Design(
-        study=space.name,
-        variant=variant,
-        config=config,
-        scientific=scientific,
-        nuisance=nuisance,
-        criterion=space.criterion,
-        tuning=space.tuning,
-        tuning_seeds=space.budget.tuning_seeds,
-        laws=space.laws,
-        margin_octaves=space.margin_octaves,
-        is_exploratory=bool(overrides),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanSize:
-    """Least and greatest number of replicates of a plan without an appended round."""
-
-    num_points: int
-    num_tuning: int
-    num_extension: int
-    num_reported: int
-
-    @property
-    def least(self) -> int:
-        return self.num_tuning + self.num_reported
-
-    @property
-    def greatest(self) -> int:
-        return self.least + self.num_extension
-
-
-def plan_size(design: Design, replicates: int) -> PlanSize:
-    """Count the replicates of a design's plan."""
-    num_points = len(design.points())
-    settings = math.prod(len(axis.values) for axis in design.nuisance)
-    tuned = bool(design.nuisance)
-    return PlanSize(
-        num_points=num_points,
-        num_tuning=num_points * settings * design.tuning_seeds if tuned else 0,
-        num_extension=num_points * len(design.nuisance) * design.tuning_seeds,
-        num_reported=num_points * replicates,
-    )
-
-
-def cell_name(point: Values) -> str:
-    """The identity of a cell in the ledger: its point as sorted JSON."""
-    return json.dumps(dict(point), sort_keys=True)
+    def default_variant(self, dataset: str | None = None) -> str:
+        """The first variant, of those made for a data set where it is given."""
+        admitting = (
+            name for name, variant in self.variants.items() if dataset in (None, *(variant.datasets or self.datasets))
+        )
+        return next(admitting, next(iter(self.variants)))

@@ -6,6 +6,7 @@ replicates; 4 the budget ended first; 128 + signal interrupted, with everything 
 
 import argparse
 import json
+import math
 import os
 import signal
 import sys
@@ -17,14 +18,15 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from study.command_line import build_parser, parse_overrides, print_list, print_plan, run_main
-from study.config import ConfigError
+from study.config import ClustersConfig, ConfigError
+from study.design import Design, load_space, make_design
 from study.progress import ProgressDisplay, duration
 from study.provenance import Provenance, collect
-from study.space import Design, load_space, make_design
 
 if TYPE_CHECKING:
     from study.results.ledger import Ledger
     from study.results.tracking import Tracker
+    from study.searcher import DigestOf
     from study.sweep_state import SweepState
     from study.tasks import ExecutorName
 
@@ -48,15 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    space = load_space(options.study)
     design = make_design(
-        space,
+        load_space(options.study),
         variant=options.variant,
         profile=options.profile,
         dataset=options.dataset,
         overrides=parse_overrides(options.overrides),
     )
-    replicates = options.replicates or space.budget.replicates
+    replicates = options.replicates or design.replicates
     if options.dry_run:
         print_plan(design, replicates, options.json)
         return 0
@@ -70,7 +71,7 @@ class Prepared:
 
     design: Design
     replicates: int
-    data_digest: str
+    digest_of: "DigestOf"
     input_shape: tuple[int, ...]
     provenance: Provenance
     storage: str
@@ -81,7 +82,7 @@ class Prepared:
 
 def prepare(options: argparse.Namespace, design: Design, replicates: int) -> Prepared:
     """Check data, storage and sizes; raises :class:`ConfigError` with nothing half-written."""
-    from study.data.datasets import load_dataset
+    from study.data.datasets import Dataset, load_dataset
     from study.results.store import Store, default_storage
     from study.tasks import device_for
     from study.trainers.batch import check_evaluation
@@ -100,10 +101,14 @@ def prepare(options: argparse.Namespace, design: Design, replicates: int) -> Pre
     address = options.address or os.environ.get("RAY_ADDRESS") or "local"
     if options.use_gpu and address == "local":
         device_for(use_gpu=True)
-    dataset = load_dataset(design.config.data, options.data_root)
+    datasets: dict[tuple[str, ClustersConfig], Dataset] = {}
     for point in design.points():
         for role in ("tuning", "reported"):
-            check_evaluation(design.resolve(point, {}, role), dataset)
+            config = design.resolve(point, {}, role)
+            key = (config.data.name, config.data.clusters)
+            if key not in datasets:
+                datasets[key] = load_dataset(config.data, options.data_root)
+            check_evaluation(config, datasets[key])
     tracker = None
     if options.tracking_uri:
         from study.results.tracking import Tracker
@@ -112,8 +117,9 @@ def prepare(options: argparse.Namespace, design: Design, replicates: int) -> Pre
     return Prepared(
         design=design,
         replicates=replicates,
-        data_digest=dataset.digest,
-        input_shape=dataset.input_shape,
+        digest_of=lambda config: datasets[config.data.name, config.data.clusters].digest,
+        # Of vectors of several lengths the longest decides how much fits.
+        input_shape=max((dataset.input_shape for dataset in datasets.values()), key=math.prod),
         provenance=collect(),
         storage=Store(storage).uri,
         executor=executor,
@@ -142,7 +148,7 @@ def run(options: argparse.Namespace, prepared: Prepared) -> int:
         use_gpu=options.use_gpu,
         provenance=prepared.provenance,
     )
-    planner = RoundPlanner(design=design, data_digest=prepared.data_digest, replicates=prepared.replicates)
+    planner = RoundPlanner(design=design, digest_of=prepared.digest_of, replicates=prepared.replicates)
     hours = options.max_hours
     deadline = float("inf") if hours is None else time.monotonic() + 3600 * hours
     state = SweepState(design=design, ledger=ledger, planner=planner, settings=settings, deadline=deadline)

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from study.config import Replicate, pack_shape
+from study.design import Design, plan_size
 from study.outcome import FINAL_OUTCOMES, MAX_ATTEMPTS, Outcome
 from study.packing import PackLimits, make_packs, work
 from study.results.ledger import Ledger, Row, settle
 from study.searcher import FIRST_REPORTED_SEED, Entry, RoundPlanner
-from study.space import Design, plan_size
 from study.tasks import PackTask, TaskSettings
 
 _MIN_HANG_SECONDS = 300.0
@@ -45,7 +45,7 @@ class SweepState:
 
     def __post_init__(self) -> None:
         recorded = self.ledger.rounds(self.design.hash)
-        self.rounds = [[Entry.from_row(row, self.planner.data_digest) for row in rows] for rows in recorded]
+        self.rounds = [[Entry.from_row(row, self.planner.digest_of) for row in rows] for rows in recorded]
         self._refresh()
         self._work_at_start = self._work_done()
 
@@ -132,11 +132,8 @@ class SweepState:
         Settings that are not tuned yet keep the design's own values; rates and strengths do not move a pack's memory.
         """
         seeds = range(FIRST_REPORTED_SEED, FIRST_REPORTED_SEED + self.planner.replicates)
-        reported = [
-            Replicate.of(self.design.resolve(point, {}, "reported"), seed, self.planner.data_digest)
-            for point in self.design.points()
-            for seed in seeds
-        ]
+        configs = [self.design.resolve(point, {}, "reported") for point in self.design.points()]
+        reported = [Replicate.of(c, seed, self.planner.digest_of(c)) for c in configs for seed in seeds]
         first = [entry.replicate for entry in self.planner.next_round([], {})]
         rounds = (self.open_replicates(), first, reported)
         return [pack for round_ in rounds for pack in make_packs(round_, limits)]

@@ -60,7 +60,7 @@ def train_here(task: PackTask) -> Iterator[float]:
             if run is None:
                 run = TaskRun(task, device_for(task.settings.use_gpu), single_process_context)
             progress = run.advance()
-        yield progress.step / progress.num_steps
+        yield progress.fraction
 
 
 def classify(error: BaseException) -> Outcome:

@@ -16,12 +16,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from study.config import BatchConfig, DataConfig, EvaluationConfig, HorizonConfig, Replicate, ReplicateConfig
+from study.design import Design, make_design
 from study.outcome import MEASURED_OUTCOMES, Outcome
 from study.provenance import Provenance
 from study.results.ledger import Ledger
 from study.results.store import Store
 from study.searcher import RoundPlanner
-from study.space import Axis, Budget, Criterion, Design, SearchSpace, make_design
+from study.space import Axis, Budget, Criterion, SearchSpace, Variant
 from study.sweep_state import SweepState
 from study.tasks import PackTask, TaskSettings, attempt_row
 
@@ -64,7 +65,7 @@ def search_space(**changes: Any) -> SearchSpace:
         "criterion": Criterion(metric="p", fraction=0.5),
         "budget": Budget(tuning_seeds=2, replicates=5),
         "tuning": {"evaluation.split": "validation", "evaluation.knn_bank": 0},
-        "variants": {"learning": {}, "supervised": {"trainer": "supervised"}},
+        "variants": {"learning": Variant(), "supervised": Variant(values={"trainer": "supervised"})},
         "profiles": {"laptop": {}},
         "datasets": {"digits": {}, "cifar10": {}},
     }
@@ -110,7 +111,7 @@ def open_state(ledger: Ledger, design: Design, replicates: int = 5, **changes: A
     """A sweep's state on a ledger, as a new command would build it."""
     settings = TaskSettings(ledger_uri=ledger.store.uri, study_hash=design.hash, provenance=PROVENANCE)
     data_digest = changes.pop("data_digest", DATA_DIGEST)
-    planner = RoundPlanner(design=design, data_digest=data_digest, replicates=replicates)
+    planner = RoundPlanner(design=design, digest_of=lambda _: data_digest, replicates=replicates)
     fresh = Ledger(Store(ledger.store.uri))
     return SweepState(design=design, ledger=fresh, planner=planner, settings=settings, **changes)
 

@@ -14,11 +14,12 @@ from analysis.figures import draw_answer, figure_bytes
 from analysis.frames import curves_frame, designs_frame, measured, outcome_values, raw_knn, replicates_frame
 from analysis.report import make_report, word_answer
 from study.config import Replicate
+from study.design import Design, make_design
 from study.inference.threshold import CrossingStatus
 from study.outcome import Outcome
 from study.results.ledger import Ledger
 from study.results.store import Store
-from study.space import Axis, Criterion, Design, make_design
+from study.space import Axis, Criterion
 from tests.synthetic import (
     DATA_DIGEST,
     FLOOR,

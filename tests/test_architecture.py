@@ -21,7 +21,8 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.outcome": "",
         "study.paper": "study.config",
         "study.provenance": "",
-        "study.space": "study.config study.outcome numpy",
+        "study.space": "study.config",
+        "study.design": "study.config study.space",
         "search_spaces": "study.space study.config",
         "study.limits": "numpy scipy study.limits",
         "study.inference": "numpy scipy study.inference study.space",
@@ -37,18 +38,19 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.distributed": "torch study.trainers.loop",
         "study.results": "study.config study.outcome study.space study.results pyarrow pandas",
         "study.results.tracking": "study.config study.outcome study.space study.results mlflow",
-        "study.results.__main__": "study.config study.space study.results study.command_line analysis.answer",
+        "study.results.__main__": "study.config study.design study.space study.results study.command_line "
+        "analysis.answer",
         "study.packing": "study.config",
-        "study.searcher": "study.space study.config study.outcome study.inference optuna numpy scipy",
+        "study.searcher": "study.design study.space study.config study.outcome study.inference optuna numpy scipy",
         "study.tasks": "torch study.config study.outcome study.packing study.provenance study.data study.trainers "
         "study.results.ledger study.results.schema study.results.store",
         "study.workers": "torch study.config study.outcome study.tasks",
-        "study.sweep_state": "study.config study.outcome study.packing study.space study.searcher study.tasks "
-        "study.results.ledger",
+        "study.sweep_state": "study.config study.outcome study.packing study.design study.space study.searcher "
+        "study.tasks study.results.ledger",
         "study.executors": "ray study.config study.outcome study.packing study.sweep_state study.tasks study.workers "
         "study.distributed",
         "study.progress": "rich study.searcher study.sweep_state",
-        "study.command_line": "study.config study.packing study.space",
+        "study.command_line": "study.config study.packing study.space study.design",
         "study.sweep": "study analysis.answer analysis.report",
         "study.train": "study",
         "analysis": "numpy pandas matplotlib analysis study.results study.space study.config study.outcome "
@@ -168,7 +170,7 @@ def loaded_by(statement: str) -> set[str]:
         ("study.results.ledger", {"torch", "ray", "mlflow", "matplotlib"}),
         ("study.inference.threshold", {"torch", "ray", "matplotlib", "pandas"}),
         ("study.searcher", {"torch", "ray", "matplotlib"}),
-        ("study.space", {"torch", "ray", "numpy", "pyarrow"}),
+        ("study.design", {"torch", "ray", "numpy", "pyarrow"}),
         ("study.sweep_state", {"ray", "mlflow", "matplotlib"}),
     ],
 )

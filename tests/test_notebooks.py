@@ -8,8 +8,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from study.design import load_space, make_design
 from study.results.ledger import Ledger
-from study.space import load_space, make_design
 from tests.synthetic import fill, rise_and_fall
 
 ROOT = Path(__file__).resolve().parent.parent

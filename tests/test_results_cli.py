@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from study.config import Replicate
+from study.design import load_space, make_design
 from study.outcome import Outcome
 from study.results.__main__ import main
 from study.results.ledger import Ledger
-from study.space import load_space, make_design
 from tests.synthetic import Result, drive, fill, open_state, rise_and_fall
 
 # MLflow's own queries.

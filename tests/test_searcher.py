@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from study.design import Design
 from study.outcome import Outcome
 from study.results.ledger import Ledger
 from study.results.store import Store
 from study.searcher import Entry, RoundPlanner
-from study.space import Axis, Criterion, Design
+from study.space import Axis, Criterion
 from tests.synthetic import BATCHES, DATA_DIGEST, FLOOR, RATES, STRENGTHS, known_design
 
 Row = dict[str, Any]
@@ -42,7 +43,7 @@ def best_at(best: Mapping[int, float] | float) -> RowOf:
 
 
 def planner_for(design: Design, replicates: int = 5) -> RoundPlanner:
-    return RoundPlanner(design=design, data_digest=DATA_DIGEST, replicates=replicates)
+    return RoundPlanner(design=design, digest_of=lambda _: DATA_DIGEST, replicates=replicates)
 
 
 def play(
@@ -237,13 +238,13 @@ class TestDeterminism:
         rounds, settled = play(planner_for(design), row_of)
         ledger = Ledger(Store(str(tmp_path)))
         for index, round_ in enumerate(rounds):
-            recorded = [[Entry.from_row(r, DATA_DIGEST) for r in rows] for rows in ledger.rounds(design.hash)]
+            recorded = [[Entry.from_row(r, lambda _: DATA_DIGEST) for r in rows] for rows in ledger.rounds(design.hash)]
             assert keys([planner_for(design).next_round(recorded, settled)]) == keys([round_])
             ledger.record_round(design.hash, index, [e.row(design.hash, index) for e in round_])
 
     def test_an_entry_survives_the_ledger(self) -> None:
         for entry in play(planner_for(known_design()), best_at(3e-3))[0][0]:
-            assert Entry.from_row(entry.row("hash", 0), DATA_DIGEST) == entry
+            assert Entry.from_row(entry.row("hash", 0), lambda _: DATA_DIGEST) == entry
 
     def test_the_order_of_results_does_not_matter(self) -> None:
         def row_of(entry: Entry) -> Row:

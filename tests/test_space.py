@@ -10,14 +10,20 @@ from collections.abc import Iterator
 import pytest
 
 from study.config import ConfigError, ReplicateConfig, field_types, flatten
-from study.space import Axis, Budget, Criterion, SearchSpace, find_studies, load_space, make_design, plan_size
+from study.design import find_studies, load_space, make_design, plan_size
+from study.space import Axis, Budget, Criterion, SearchSpace, Variant
 from tests.synthetic import BATCHES, RATES, STRENGTHS, known_design, search_space
 
 STUDIES = find_studies()
 
 
 def combinations(space: SearchSpace) -> Iterator[tuple[str, str, str]]:
-    return itertools.product(space.variants, space.profiles, space.datasets)
+    return (
+        (name, profile, dataset)
+        for name, variant in space.variants.items()
+        for profile in space.profiles
+        for dataset in variant.datasets or space.datasets
+    )
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -60,7 +66,7 @@ class TestEverySearchSpace:
 
     def test_its_default_design_resolves(self, name: str) -> None:
         design = make_design(load_space(name))
-        assert design.variant == load_space(name).default_variant
+        assert design.variant == load_space(name).default_variant()
         assert design.resolve(design.points()[0], {}, "reported").data.name in load_space(name).datasets
 
     def test_combinations_that_differ_in_their_configuration_differ_in_their_hash(self, name: str) -> None:
@@ -79,7 +85,7 @@ class TestEverySearchSpace:
 
         fields = ("tuning", "variants", "profiles", "datasets")
         other = dataclasses.replace(space, **{name: turned(getattr(space, name)) for name in fields})
-        variant = space.default_variant
+        variant = space.default_variant()
         assert make_design(other, variant=variant).hash == make_design(space, variant=variant).hash
 
     def test_its_hash_ignores_the_number_of_replicates(self, name: str) -> None:
@@ -98,10 +104,13 @@ class TestEverySearchSpace:
         from study.results.schema import METRICS, REPLICATES
 
         space = load_space(name)
-        assert {axis.path for axis in (*space.scientific, *space.nuisance)} <= set(field_types())
-        assert space.criterion.metric in METRICS
-        # The floor of a diverged replicate.
-        assert f"{space.criterion.metric}_before" in {column.name for column in REPLICATES}
+        for variant in space.variants:
+            design = make_design(space, variant=variant)
+            assert {axis.path for axis in (*design.scientific, *design.nuisance)} <= set(field_types())
+            for criterion in (design.criterion, *design.further_criteria):
+                assert criterion.metric in METRICS
+                # The floor of a diverged replicate.
+                assert f"{criterion.metric}_before" in {column.name for column in REPLICATES}
 
 
 class TestDesign:
@@ -111,7 +120,7 @@ class TestDesign:
                 "laptop": {"model.width": 8, "batch.eval": 20, "evaluation.num_batches": 3, "loss.target": "class"}
             },
             datasets={"digits": {"batch.eval": 60, "evaluation.num_batches": 4}},
-            variants={"learning": {"evaluation.num_batches": 5, "horizon.length": 10}},
+            variants={"learning": Variant(values={"evaluation.num_batches": 5, "horizon.length": 10})},
         )
         config = make_design(space, overrides={"horizon.length": 11}).config
         assert (config.model.width, config.batch.eval) == (8, 60)
@@ -127,7 +136,7 @@ class TestDesign:
             {"nuisance": ()},
             {"tuning": {"evaluation.split": "validation"}},
             {"budget": Budget(tuning_seeds=3, replicates=5)},
-            {"laws": ("n2t",)},
+            {"laws": {"digits": ("n2t",)}},
             {"margin_octaves": 0.25},
             {"name": "other"},
         ],
@@ -149,7 +158,7 @@ class TestDesign:
 
     def test_the_hash_depends_on_variant_and_data_set(self) -> None:
         space = search_space()
-        hashes = {make_design(space, variant=v, dataset=d).hash for v in space.variants for d in space.datasets}
+        hashes = {make_design(space, variant=v, dataset=d).hash for v, _, d in combinations(space)}
         assert len(hashes) == 4
 
     def test_a_value_set_to_what_it_is_already_changes_the_label_but_not_the_hash(self) -> None:
@@ -180,7 +189,7 @@ class TestDesign:
             ({"profile": "laptops"}, "unknown profile of known 'laptops': did you mean 'laptop'?"),
             ({"dataset": "digit"}, "unknown data set of known 'digit': did you mean 'digits'?"),
             ({"overrides": {"horizon.lenght": 3}}, "did you mean 'horizon.length'?"),
-            ({"overrides": {"horizon.length": 0}}, "horizon.length must be at least 1"),
+            ({"overrides": {"horizon.length": -1}}, "horizon.length must not be negative"),
             ({"overrides": {"horizon.length": 1.5}}, "horizon.length takes a value of type int, not 1.5"),
             ({"overrides": {"loss.target": "clas"}}, "loss.target takes one of class, source, not 'clas'"),
         ],
@@ -199,7 +208,7 @@ class TestDeclaration:
         "changes",
         [
             {"tuning": {"evaluation.splt": "validation"}},
-            {"variants": {"learning": {"trainr": "supervised"}}},
+            {"variants": {"learning": Variant(values={"trainr": "supervised"})}},
             {"profiles": {"laptop": {"model.widht": 3}}},
             {"datasets": {"digits": {"batch.evaluation": 3}}},
         ],
@@ -263,7 +272,7 @@ def test_what_goes_with_a_value_of_an_axis_is_set_there_and_nowhere_else() -> No
     design = make_design(space)
     sizes = {point["trainer"]: design.resolve(point, {}, "reported").batch.train for point in design.points()}
     assert sizes == {"transfusion": space.config.batch.train, "supervised": 8}
-    with pytest.raises(ConfigError, match=r"batch\.train goes with an axis of known"):
+    with pytest.raises(ConfigError, match=r"batch\.train goes with an axis or recipe of known"):
         make_design(space, overrides={"batch.train": 16})
     plain = search_space(scientific=(dataclasses.replace(methods, also={}),), nuisance=())
     assert make_design(plain).hash != design.hash

@@ -17,10 +17,10 @@ import pytest
 from study import sweep
 from study.config import DataConfig, Replicate
 from study.data.datasets import load_dataset
+from study.design import Design, find_studies, load_space, make_design, plan_size
 from study.outcome import MAX_ATTEMPTS, Outcome
 from study.results.ledger import Ledger
 from study.results.schema import SCHEMA_VERSION
-from study.space import Design, find_studies, load_space, make_design, plan_size
 from study.sweep_state import SweepState
 from study.tasks import PackTask
 from tests.synthetic import Result, ResultOf, commit, fill, rise_and_fall
@@ -119,7 +119,7 @@ USAGE = [
     (["smoke", "--set", "horizon.length=1.5"], "horizon.length takes a value of type int, not '1.5'"),
     (["smoke", "--set", "model.residual=yes"], "model.residual takes true or false, not 'yes'"),
     (["smoke", "--set", "data.strength=nan"], "data.strength must be a finite number"),
-    (["smoke", "--set", "horizon.length=0"], "horizon.length must be at least 1"),
+    (["smoke", "--set", "horizon.length=-1"], "horizon.length must not be negative"),
     (["smoke", "--set", "data.strength=2"], "data.strength on images must lie in [0, 1.5]"),
     (["smoke", "--set", "loss.target=pixel"], "loss.target takes one of class, source, not 'pixel'"),
     (["smoke", "--set", "batch.train=8"], "batch.train is an axis of smoke and cannot be fixed with --set"),

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from study.config import Replicate
+from study.design import Design
 from study.outcome import MAX_ATTEMPTS, Outcome
 from study.packing import PackLimits
 from study.results.ledger import Ledger
 from study.results.store import Store
-from study.space import Design
 from study.sweep_state import SweepState
 from study.tasks import record_failure
 from tests.synthetic import STARTED, Result, ResultOf, commit, drive, known_design, open_state, rise_and_fall

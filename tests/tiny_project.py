@@ -16,7 +16,7 @@ NUM_KEYS = 4
 
 _SPACE = """
 from study.config import BatchConfig, DataConfig, EvaluationConfig, HorizonConfig, ModelConfig, ReplicateConfig
-from study.space import Axis, Budget, Criterion, SearchSpace
+from study.space import Axis, Budget, Criterion, SearchSpace, Variant
 
 SPACE = SearchSpace(
     name="tiny",
@@ -32,7 +32,7 @@ SPACE = SearchSpace(
     nuisance=(),
     criterion=Criterion(metric="p", fraction=0.5),
     budget=Budget(replicates=2),
-    variants={"learning": {}},
+    variants={"learning": Variant()},
     profiles={"laptop": {}},
     datasets={"digits": {}},
 )

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 from study.command_line import run_main
 from study.config import ConfigError, unknown_name_sentence
+from study.design import find_studies
 from study.results.ledger import Ledger, settle
 from study.results.retention import clean, ends, plan_cleaning, sentence
 from study.results.store import Store, default_storage
 from study.results.tracking import Tracker, default_tracking_uri
-from study.space import Values, find_studies
+from study.space import Values
 
 _HOST, _PORT = "127.0.0.1", 5000
 

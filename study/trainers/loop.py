@@ -39,9 +39,9 @@ TRAINERS: dict[str, Trainer[Any]] = {
     "oar": OarTrainer(),
 }
 _MAX_STEPS_PER_REPORT = 500
-# Measured once in a run, at whichever step: what they describe is not the end of training.
 # What a checkpoint holds; another format is as good as no checkpoint.
 _CHECKPOINT_FORMAT = 2
+# Measured once in a run, at whichever step: what they describe is not the end of training.
 _ONCE = ("first_step_norm", "first_step_variance", "escape_step")
 
 
@@ -84,6 +84,11 @@ class Progress:
     step: int
     num_steps: int
     seconds: float
+
+    @property
+    def fraction(self) -> float:
+        """Share of the steps that are done, 1 where there are none."""
+        return self.step / self.num_steps if self.num_steps else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +156,7 @@ class PackRun:
         self._sums: dict[str, torch.Tensor] = {}
         self._counts: Counter[str] = Counter()
         self._step = 0
+        self._has_begun = False
         self._seconds = 0.0
         points = self._config.evaluation.num_points
         self._evaluation_steps = {round(i * self._num_steps / points) for i in range(points + 1)}
@@ -181,11 +187,13 @@ class PackRun:
 
     @property
     def is_done(self) -> bool:
-        return self._step >= self._num_steps
+        # A pack without a step is done once it was judged.
+        return self._has_begun and self._step >= self._num_steps
 
     def advance(self) -> Progress:
         """Train until the next evaluation or report, whichever comes first."""
         start = time.monotonic()
+        self._has_begun = True
         if self._step == 0 and not self._members[0].curves:
             self._evaluate()
         while not self.is_done:
