@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.frames import designs_frame, floor_values, measured, outcome_values, raw_knn, replicates_frame
-from study.config import ReplicateConfig, with_values
+from analysis.laws import LawLine, law_json, law_lines
+from study.config import ReplicateConfig, from_json, with_values
 from study.inference.threshold import Crossing, CurveFit, fit_curve
 from study.outcome import Outcome
 from study.results.ledger import Ledger
-from study.space import Criterion
+from study.space import RECIPE, Criterion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +32,16 @@ class DesignRecord:
     created_at: pd.Timestamp
     axes: tuple[tuple[str, tuple[Any, ...]], ...]
     nuisance_axes: tuple[tuple[str, tuple[Any, ...]], ...]
-    criterion: Criterion
+    recipes: tuple[tuple[str, dict[str, tuple[Any, ...]]], ...]
+    criteria: tuple[Criterion, ...]
+    laws: tuple[str, ...]
+    margin_octaves: float
     config: dict[str, Any]
+
+    @property
+    def criterion(self) -> Criterion:
+        """The first criterion, which nuisances are tuned for."""
+        return self.criteria[0]
 
     @property
     def dataset(self) -> str:
@@ -54,9 +64,14 @@ class KnnComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """The first axis at fixed values of the others: data, fit and what was tuned."""
+    """The first axis at fixed values of the others, by one criterion: data, fit, laws and what was tuned.
+
+    ``others`` holds the recipe's name as well, where there are recipes; ``grid`` the designed values of the axis.
+    """
 
     others: dict[str, Any]
+    criterion: Criterion
+    grid: tuple[float, ...]
     frame: pd.DataFrame
     fit: CurveFit | None
     no_fit: str
@@ -66,6 +81,7 @@ class Slice:
     untuned_setting: dict[str, Any]
     untuned: pd.DataFrame
     knn: KnnComparison | None
+    laws: tuple[LawLine, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +115,12 @@ def load_design(ledger: Ledger, study_hash: str | None = None) -> DesignRecord:
         created_at=row["created_at"],
         axes=tuple((path, tuple(values)) for path, values, *_ in canonical["scientific"]),
         nuisance_axes=tuple((path, tuple(values)) for path, values, *_ in canonical["nuisance"]),
-        criterion=Criterion(**canonical["criterion"]),
+        recipes=tuple((name, {p: tuple(g) for p, g in grids}) for name, _, grids in canonical.get("recipes", ())),
+        criteria=tuple(
+            Criterion(**values) for values in (canonical["criterion"], *canonical.get("further_criteria", ()))
+        ),
+        laws=tuple(canonical["laws"]),
+        margin_octaves=canonical["margin_octaves"],
         config=canonical["config"],
     )
 
@@ -109,14 +130,12 @@ def answer(ledger: Ledger, study_hash: str | None = None) -> StudyAnswer:
     design = load_design(ledger, study_hash)
     frame = replicates_frame(ledger, design.hash)
     reported = frame[frame["role"] == "reported"]
-    first, *rest = [path for path, _ in design.axes]
     slices = []
-    for values in itertools.product(*(sorted(values) for _, values in design.axes[1:])):
-        others = dict(zip(rest, values, strict=True))
+    for others, grid in _slices(design):
         part, tuning = reported, frame[frame["role"] == "tuning"]
         for path, value in others.items():
             part, tuning = (rows[rows[path] == value] if len(rows) else rows for rows in (part, tuning))
-        slices.append(_slice(ledger, design, first, others, part, tuning))
+        slices += [_slice(ledger, design, criterion, others, grid, part, tuning) for criterion in design.criteria]
     outcomes = frame["outcome"].fillna("open").value_counts().to_dict()
     started = pd.to_datetime(frame["started_at"]) if "started_at" in frame else pd.Series(dtype="datetime64[us, UTC]")
     return StudyAnswer(
@@ -129,13 +148,30 @@ def answer(ledger: Ledger, study_hash: str | None = None) -> StudyAnswer:
     )
 
 
+def _slices(design: DesignRecord) -> Iterator[tuple[dict[str, Any], tuple[float, ...]]]:
+    """The values of recipe and further axes of every slice, and its grid of the first axis."""
+    for name, grids in design.recipes or ((None, {}),):
+        recipe = {} if name is None else {RECIPE: name}
+        (_, first), *rest = [(path, grids.get(path, values)) for path, values in design.axes]
+        for values in itertools.product(*(sorted(values) for _, values in rest)):
+            others = dict(zip((path for path, _ in rest), values, strict=True))
+            yield recipe | others, tuple(float(value) for value in first)
+
+
 def _slice(
-    ledger: Ledger, design: DesignRecord, axis: str, others: dict[str, Any], part: pd.DataFrame, tuning: pd.DataFrame
+    ledger: Ledger,
+    design: DesignRecord,
+    criterion: Criterion,
+    others: dict[str, Any],
+    grid: tuple[float, ...],
+    part: pd.DataFrame,
+    tuning: pd.DataFrame,
 ) -> Slice:
+    axis = design.axes[0][0]
     usable = part[part["outcome"].isin(["ok", "collapsed", "diverged"])]
-    fit, why = _fit(design, axis, usable)
+    fit, why = _fit(design, criterion, axis, usable)
     has_diverged = bool((usable["outcome"] == str(Outcome.DIVERGED)).any())
-    without, _ = _fit(design, axis, measured(usable)) if has_diverged else (None, "")
+    without, _ = _fit(design, criterion, axis, measured(usable)) if has_diverged else (None, "")
     tuned, at_edge = {}, []
     for x, cell in part.groupby(axis) if len(part) else ():
         setting = json.loads(cell["nuisance"].iloc[0])
@@ -150,8 +186,11 @@ def _slice(
     untuned = tuning
     for path, value in untuned_setting.items() if len(untuned) else ():
         untuned = untuned[untuned[path] == value]
+    is_first = criterion is design.criterion
     return Slice(
         others=others,
+        criterion=criterion,
+        grid=grid,
         frame=usable,
         fit=fit,
         no_fit=why,
@@ -160,21 +199,49 @@ def _slice(
         at_edge=tuple(at_edge),
         untuned_setting=untuned_setting,
         untuned=untuned[untuned["outcome"].isin(["ok", "collapsed", "diverged"])],
-        knn=_knn(ledger, design, axis, measured(usable)),
+        knn=_knn(ledger, design, axis, measured(usable)) if is_first else None,
+        laws=_laws(design, criterion, axis, usable, fit),
     )
 
 
-def _fit(design: DesignRecord, axis: str, frame: pd.DataFrame) -> tuple[CurveFit | None, str]:
+def _laws(
+    design: DesignRecord, criterion: Criterion, axis: str, frame: pd.DataFrame, fit: CurveFit | None
+) -> tuple[LawLine, ...]:
+    if frame.empty or design.dataset != "clusters":
+        return ()
+    return law_lines(
+        design.laws,
+        from_json(frame["config"].iloc[0]),
+        axis,
+        criterion,
+        [other for other in design.criteria if other is not criterion],
+        fit,
+        _first_step(frame),
+        is_tuned=bool(design.nuisance_axes),
+    )
+
+
+def _first_step(frame: pd.DataFrame) -> dict[str, float]:
+    """What the first step did, for laws that take it as measured: R_1 and its rate, and v_0, as geometric means."""
+    columns = ["first_step_norm", "first_step_variance"]
+    if not {*columns} <= set(frame) or (known := frame.dropna(subset=columns)).empty:
+        return {}
+    rates = [json.loads(text)["optimizer.learning_rate"] for text in known["config"]]
+    means = np.exp(np.log(known.assign(rate=rates)[[*columns, "rate"]].to_numpy(float)).mean(0))
+    return dict(zip([*columns, "learning_rate"], means.tolist(), strict=True))
+
+
+def _fit(design: DesignRecord, criterion: Criterion, axis: str, frame: pd.DataFrame) -> tuple[CurveFit | None, str]:
     if frame.empty:
         return None, "no replicate has a result yet"
     try:
         fit = fit_curve(
             frame[axis].to_numpy(float),
-            outcome_values(frame, design.criterion, design.num_classes).to_numpy(float),
+            outcome_values(frame, criterion, design.num_classes).to_numpy(float),
             frame["seed"].to_numpy(),
-            floor_values(frame, design.criterion, design.num_classes).to_numpy(float),
-            fraction=design.criterion.fraction,
-            level=design.criterion.level,
+            floor_values(frame, criterion, design.num_classes).to_numpy(float),
+            fraction=criterion.fraction,
+            level=criterion.level,
         )
     except ValueError as error:
         return None, str(error)
@@ -194,9 +261,13 @@ def _knn(ledger: Ledger, design: DesignRecord, axis: str, frame: pd.DataFrame) -
     )
 
 
-def mean_curve(frame: pd.DataFrame, axis: str, design: DesignRecord) -> pd.DataFrame:
-    """Mean, standard deviation and number of replicates of the criterion's metric at every value of an axis."""
-    values = frame.assign(value=outcome_values(frame, design.criterion, design.num_classes))
+def mean_curve(
+    frame: pd.DataFrame, axis: str, design: DesignRecord, criterion: Criterion | None = None
+) -> pd.DataFrame:
+    """Mean, standard deviation and number of replicates of a criterion's metric (by default the design's first) at
+    every value of an axis.
+    """
+    values = frame.assign(value=outcome_values(frame, criterion or design.criterion, design.num_classes))
     return values.groupby(axis)["value"].agg(["mean", "std", "count"]).reset_index()
 
 
@@ -209,11 +280,11 @@ def to_json(answer_: StudyAnswer) -> dict[str, Any]:
 
     slices = []
     for part in answer_.slices:
-        axis = design.axes[0][0]
         fit = part.fit
         slices.append(
             {
                 "others": part.others,
+                "criterion": part.criterion.sentence,
                 "minimum": None if fit is None else crossing(fit.rising),
                 "maximum_useful": None if fit is None else crossing(fit.falling),
                 "floor": None if fit is None else fit.floor,
@@ -221,12 +292,13 @@ def to_json(answer_: StudyAnswer) -> dict[str, Any]:
                 "level": None if fit is None else fit.level,
                 "flags": [] if fit is None else list(fit.flags),
                 "no_fit": part.no_fit,
-                "points": _points(part.frame, axis, design),
+                "points": _points(part, part.frame, design),
                 "untuned_setting": part.untuned_setting,
-                "untuned": _points(part.untuned, axis, design),
+                "untuned": _points(part, part.untuned, design),
                 "tuned": {f"{x:g}": setting for x, setting in part.tuned.items()},
                 "at_edge": list(part.at_edge),
                 "knn": None if part.knn is None else vars(part.knn),
+                "laws": [law_json(line) for line in part.laws],
             }
         )
     return {
@@ -238,6 +310,7 @@ def to_json(answer_: StudyAnswer) -> dict[str, Any]:
         "dirty": design.dirty,
         "exploratory": design.is_exploratory,
         "criterion": design.criterion.sentence,
+        "margin_octaves": design.margin_octaves,
         "counts": answer_.counts,
         "num_planned": answer_.num_planned,
         "num_older_than_design": answer_.num_older,
@@ -245,11 +318,11 @@ def to_json(answer_: StudyAnswer) -> dict[str, Any]:
     }
 
 
-def _points(frame: pd.DataFrame, axis: str, design: DesignRecord) -> list[dict[str, Any]]:
+def _points(part: Slice, frame: pd.DataFrame, design: DesignRecord) -> list[dict[str, Any]]:
     """Mean, standard deviation and count at every point as plain values."""
     if frame.empty:
         return []
-    rows = mean_curve(frame, axis, design).to_dict("records")
+    rows = mean_curve(frame, design.axes[0][0], design, part.criterion).to_dict("records")
     return [{str(k): None if isinstance(v, float) and math.isnan(v) else _plain(v) for k, v in r.items()} for r in rows]
 
 

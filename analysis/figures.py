@@ -8,26 +8,36 @@ import matplotlib
 matplotlib.use("Agg")
 
 import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.answer import Slice, StudyAnswer, mean_curve
 from analysis.frames import outcome_values
+from analysis.laws import LawLine
 from study.inference.threshold import Crossing, CrossingStatus, CurveFit
+from study.space import RECIPE
 
 _LABELS = {
     "batch.train": "training batch (rows)",
+    "batch.eval": "batch (rows)",
+    "model.num_blocks": "blocks",
     "data.strength": "augmentation strength",
     "data.label_fraction": "share of labelled training images",
     "optimizer.learning_rate": "learning rate",
     "horizon.length": "steps",
     "trainer": "method",
     "p": "P (test batches)",
+    "s_j": "S_J (test batches)",
+    "source_mass": "source mass (test batches)",
     "accuracy_clean": "accuracy (test images)",
     "mean_cosine": "mean cosine at the end",
 }
 _FLOOR_NAMES = {"before": "before training", "chance": "chance", "zero": "zero"}
 _DATA, _FIT, _THRESHOLD, _FALL = "#1b3a57", "#d1495b", "#2a7f62", "#8d6a9f"
+_LAWS = ("#e08e0b", "#5c6b73", "#1f77b4")
+_MAX_COLUMNS = 4
 
 
 def figure_bytes(figure: Figure, kind: Literal["png", "svg"] | str) -> bytes:
@@ -40,24 +50,105 @@ def figure_bytes(figure: Figure, kind: Literal["png", "svg"] | str) -> bytes:
 
 
 def draw_answer(result: StudyAnswer) -> Figure:
-    """Replicates, their mean and spread, the fitted curve with its band, the level and the thresholds.
+    """A panel per slice, or the plane of two axes that are both finely divided."""
+    return _draw_plane(result) if _is_plane(result) else _draw_panels(result)
 
-    A strip below shows the nuisance value chosen at each point. One column per value of the other axes.
+
+def _is_plane(result: StudyAnswer) -> bool:
+    axes = result.design.axes
+    return len(axes) == 2 and all(len(v) >= 4 and not isinstance(v[0], str) for _, v in axes)
+
+
+def _draw_panels(result: StudyAnswer) -> Figure:
+    """Replicates, their mean and spread, the fitted curve with its band, the level, the thresholds and the laws.
+
+    A strip below shows the nuisance value chosen at each point. One panel per recipe, value of the other axes and
+    criterion.
     """
-    columns = max(1, len(result.slices))
+    count = max(1, len(result.slices))
+    columns = min(count, _MAX_COLUMNS)
     has_nuisance = bool(result.design.nuisance_axes)
-    figure = Figure(figsize=(7.0 * columns, 5.8 if has_nuisance else 4.8), layout="constrained")
-    rows = 2 if has_nuisance else 1
-    panels = figure.subplots(rows, columns, squeeze=False, sharex="col", height_ratios=[4, 1][:rows])
-    for column, part in enumerate(result.slices):
-        _draw_curve(panels[0][column], result, part)
+    strips = 2 if has_nuisance else 1
+    rows = -(-count // columns)
+    size = (7.0 * columns, (5.8 if has_nuisance else 4.8) * rows) if count <= 3 else (4.6 * columns, 3.7 * rows)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(rows * strips, columns, squeeze=False, height_ratios=[4, 1][:strips] * rows)
+    for ax in panels.flat:
+        ax.set_axis_off()
+    for index, part in enumerate(result.slices):
+        row, column = strips * (index // columns), index % columns
+        ax = panels[row][column]
+        ax.set_axis_on()
+        _draw_curve(ax, result, part)
         if has_nuisance:
-            _draw_nuisance(panels[1][column], result, part)
-        panels[-1][column].set_xlabel(_label(result.design.axes[0][0]))
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+            ax, main = panels[row + 1][column], ax
+            ax.set_axis_on()
+            ax.sharex(main)
+            main.tick_params(labelbottom=False)
+            _draw_nuisance(ax, result, part)
+        ax.set_xlabel(_label(result.design.axes[0][0]))
+    named: dict[str, Artist] = {}
+    for ax in panels.flat:
+        handles, labels = ax.get_legend_handles_labels()
+        named |= {label: handle for handle, label in zip(handles, labels, strict=True) if label not in named}
+    # The strips of nuisances have legends of their own.
+    named.pop("at edge", None)
+    if named:
+        figure.legend(
+            list(named.values()), list(named), loc="outside lower center", ncols=min(len(named), 2 * columns),
+            fontsize=8, frameon=False,
+        )  # fmt: skip
     return figure
+
+
+def _draw_plane(result: StudyAnswer) -> Figure:
+    """The metric over both axes, the measured boundary with its intervals, and the laws' boundaries."""
+    design = result.design
+    (x_path, _), (y_path, _) = design.axes
+    figure = Figure(figsize=(7.0, 5.4), layout="constrained")
+    ax = figure.subplots()
+    ax.set(xscale="log", yscale="log", xlabel=_label(x_path), ylabel=_label(y_path))
+    parts = [part for part in result.slices if part.criterion is design.criterion and len(part.frame)]
+    means = [mean_curve(part.frame, x_path, design).set_index(x_path)["mean"] for part in parts]
+    heights = [float(part.others[y_path]) for part in parts]
+    if means:
+        plane = pd.DataFrame(dict(zip(heights, means, strict=True))).T
+        mesh = ax.pcolormesh(
+            plane.columns.to_numpy(float), plane.index.to_numpy(float), plane.to_numpy(float),
+            cmap="Blues", vmin=0, vmax=1, shading="nearest",
+        )  # fmt: skip
+        figure.colorbar(mesh, label=_label(design.criterion.metric))
+    crossings = [None if part.fit is None else _boundary(part.fit, x_path) for part in parts]
+    found = [(c, y) for c, y in zip(crossings, heights, strict=True) if c and c.status is CrossingStatus.FOUND]
+    if found:
+        middle = np.array([c.estimate for c, _ in found], float)
+        left, right = ax.get_xlim()
+        low = np.array([c.low if c.low is not None else left for c, _ in found])
+        high = np.array([c.high if c.high is not None else right for c, _ in found])
+        ax.errorbar(
+            middle, [y for _, y in found], xerr=[middle - low, high - middle], fmt="o-", color=_FIT, ms=5, lw=1.4,
+            capsize=3, label=f"measured: {design.criterion.sentence}, 95 % interval",
+        )  # fmt: skip
+    for index, name in enumerate(design.laws):
+        points = [
+            (line.predicted, y)
+            for part, y in zip(parts, heights, strict=True)
+            for line in part.laws
+            if line.law.name == name and line.predicted is not None
+        ]
+        if points:
+            xs, ys = zip(*points, strict=True)
+            style = ("--", "-.", ":")[index % 3]
+            ax.plot(xs, ys, style, color=_LAWS[index % len(_LAWS)], lw=1.8, label=f"law {name}")
+    ax.set_title(f"{design.study} · {design.variant} · {design.dataset}", fontsize=10, loc="left")
+    if ax.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    return figure
+
+
+def _boundary(fit: CurveFit, axis: str) -> Crossing:
+    """The crossing that is the boundary: strengths are bounded above, batches below."""
+    return fit.falling if axis == "data.strength" else fit.rising
 
 
 def _label(path: str) -> str:
@@ -66,33 +157,55 @@ def _label(path: str) -> str:
 
 def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
     design = result.design
-    axis, grid = design.axes[0]
+    axis = design.axes[0][0]
     ax.set_xscale("log", base=2)
-    ax.set_xticks([float(v) for v in grid], [f"{v:g}" for v in grid], fontsize=8)
+    ax.set_xticks(part.grid, [f"{v:.3g}" for v in part.grid], fontsize=8)
     ax.minorticks_off()
     if len(part.untuned):
-        untuned = mean_curve(part.untuned, axis, design)
+        untuned = mean_curve(part.untuned, axis, design, part.criterion)
         setting = ", ".join(f"{_short(path)} {value:g}" for path, value in part.untuned_setting.items())
         label = f"untuned: {setting}, validation split"
         ax.plot(untuned[axis], untuned["mean"], ":", color="0.55", lw=1.3, marker="x", ms=4, label=label)
     if len(part.frame):
-        means = mean_curve(part.frame, axis, design)
-        values = outcome_values(part.frame, design.criterion, design.num_classes)
+        means = mean_curve(part.frame, axis, design, part.criterion)
+        values = outcome_values(part.frame, part.criterion, design.num_classes)
         ax.plot(part.frame[axis], values, "o", color=_DATA, alpha=0.3, ms=3.5, mew=0)
         ax.errorbar(
             means[axis], means["mean"], means["std"], fmt="o", color=_DATA, ms=5.5, lw=1.3, capsize=2.5,
             label=f"mean and s.d. of {result.num_seeds} seeds",
         )  # fmt: skip
     if part.fit is not None:
-        _draw_fit(ax, part.fit, _FLOOR_NAMES[design.criterion.floor], has_numbers=not part.others)
-    title = f"{design.study} · {design.dataset}"
-    if part.others:
-        title += " · " + ", ".join(f"{_label(path)} {value}" for path, value in part.others.items())
-        # The common legend has room for one panel's threshold alone.
-        if part.fit is not None and part.fit.rising.status is CrossingStatus.FOUND:
-            title += f"\nthreshold {_interval(part.fit.rising)}"
-    ax.set_title(title, fontsize=10, loc="left")
-    ax.set_ylabel(_label(design.criterion.metric))
+        # The common legend has room for one panel's thresholds alone.
+        _draw_fit(ax, part.fit, _FLOOR_NAMES[part.criterion.floor], has_numbers=len(result.slices) == 1)
+    for index, line in enumerate(part.laws):
+        _draw_law(ax, line, _LAWS[index % len(_LAWS)])
+    ax.set_title(_title(result, part), fontsize=10 if len(result.slices) <= 3 else 8, loc="left")
+    ax.set_ylabel(_label(part.criterion.metric))
+
+
+def _title(result: StudyAnswer, part: Slice) -> str:
+    if len(result.slices) == 1:
+        return f"{result.design.study} · {result.design.dataset}"
+    places = [value if path == RECIPE else f"{_label(path)} {value}" for path, value in part.others.items()]
+    title = (
+        " · ".join(places)
+        if len(result.slices) > 3
+        else f"{result.design.study} · {result.design.dataset} · " + (", ".join(places))
+    )
+    found = [] if part.fit is None else [part.fit.rising, part.fit.falling]
+    return title + "".join(f"\nthreshold {_interval(c)}" for c in found if c.status is CrossingStatus.FOUND)
+
+
+def _draw_law(ax: Axes, line: LawLine, colour: str) -> None:
+    if line.predicted is None:
+        return
+    left, right = ax.get_xlim()
+    label = f"law {line.law.name}"
+    if line.curve is not None:
+        ax.plot(*line.curve, "--", color=colour, lw=1.4, label=label)
+    if left < line.predicted < right:
+        ax.axvline(line.predicted, color=colour, lw=1.1, ls=":", label=None if line.curve is not None else label)
+    ax.set_xlim(left, right)
 
 
 def _draw_fit(ax: Axes, fit: CurveFit, floor_name: str, *, has_numbers: bool) -> None:

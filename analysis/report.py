@@ -7,13 +7,17 @@ import pandas as pd
 
 from analysis.answer import Slice, StudyAnswer, answer, mean_curve, to_json
 from analysis.figures import draw_answer, figure_bytes
+from analysis.laws import word_laws
 from study.results.ledger import Ledger
 
+# What the rising and the falling crossing of an axis are called; a crossing without a name is none of the question.
 _WORDS = {
     "batch.train": ("minimum batch", "maximum useful batch", "batch"),
-    "data.strength": ("minimum strength", "maximum strength", "strength"),
+    "data.strength": ("", "maximum strength", "strength"),
     "data.label_fraction": ("minimum label share", "maximum label share", "label share"),
     "optimizer.learning_rate": ("fused from rate", "fused up to rate", "learning rate"),
+    "batch.eval": ("minimum batch", "maximum batch", "batch"),
+    "model.num_blocks": ("", "maximum depth", "depth"),
 }
 _FLOORS = {"before": "floor", "chance": "chance", "zero": "floor"}
 
@@ -73,31 +77,35 @@ def _word_slice(result: StudyAnswer, part: Slice) -> list[str]:
     axis = design.axes[0][0]
     low_word, high_word, unit = _WORDS.get(axis, (f"minimum {axis}", f"maximum {axis}", axis))
     lines = []
-    if part.others:
-        lines.append("at " + ", ".join(f"{path} = {value}" for path, value in part.others.items()))
+    if part.others or len(design.criteria) > 1:
+        places = [f"{path} = {value}" for path, value in part.others.items()]
+        lines.append("at " + ", ".join([*places, *([part.criterion.sentence] if len(design.criteria) > 1 else [])]))
     if part.fit is None:
-        return [*lines, f"{low_word}: no answer: {part.no_fit}"]
+        return [*lines, f"{low_word or high_word}: no answer: {part.no_fit}"]
     fit = part.fit
     tuned = " and ".join(path.rpartition(".")[2].replace("_", " ") for path, _ in design.nuisance_axes)
     tuning = f", {tuned} tuned per {unit}" if tuned else ""
-    note = f"{design.criterion.sentence}{tuning}, {result.num_seeds} seeds"
-    lines.append(f"{low_word:<22}{fit.rising.describe(unit)}    {note}")
-    lines.append(f"{high_word:<22}{fit.falling.describe(unit)}    at {_horizon(part)}")
+    note = f"{part.criterion.sentence}{tuning}, {result.num_seeds} seeds"
+    if low_word:
+        lines.append(f"{low_word:<22}{fit.rising.describe(unit)}    {note}")
+        lines.append(f"{high_word:<22}{fit.falling.describe(unit)}    at {_horizon(part)}")
+    else:
+        lines.append(f"{high_word:<22}{fit.falling.describe(unit)}    {note}, {_horizon(part)}")
+    lines += word_laws(part.laws)
     lines += [f"note: {flag}" for flag in fit.flags]
     diverged = part.frame[part.frame["outcome"] == "diverged"]
     if len(diverged):
         lines.append(f"{len(diverged)} diverged and count as the floor, the first: {diverged['error'].iloc[0]}")
     if part.fit_without_diverged is not None:
-        rising = part.fit_without_diverged.rising
-        lines.append(f"{low_word} without the diverged replicates: {rising.describe(unit)}")
-    means = mean_curve(part.frame, axis, design)
-    lines.append(
-        f"{design.criterion.metric} ({_FLOORS[design.criterion.floor]} {fit.floor:.3f}): " + _points(means, axis)
-    )
+        without = part.fit_without_diverged.rising if low_word else part.fit_without_diverged.falling
+        lines.append(f"{low_word or high_word} without the diverged replicates: {without.describe(unit)}")
+    metric, floor = part.criterion.metric, _FLOORS[part.criterion.floor]
+    means = mean_curve(part.frame, axis, design, part.criterion)
+    lines.append(f"{metric} ({floor} {fit.floor:.3f}): " + _points(means, axis))
     if len(part.untuned):
         setting = ", ".join(f"{path.rpartition('.')[2]} {value:g}" for path, value in part.untuned_setting.items())
-        untuned = mean_curve(part.untuned, axis, design)
-        lines.append(f"{design.criterion.metric} untuned ({setting}, validation split): " + _points(untuned, axis))
+        untuned = mean_curve(part.untuned, axis, design, part.criterion)
+        lines.append(f"{metric} untuned ({setting}, validation split): " + _points(untuned, axis))
     if part.at_edge:
         cells = ", ".join(f"{x:g}" for x in part.at_edge)
         lines.append(f"{tuned} at edge: the best value tried at {unit} {cells} has no tried neighbour on one side")
@@ -114,5 +122,7 @@ def _points(means: pd.DataFrame, axis: str) -> str:
 
 def _horizon(part: Slice) -> str:
     config = json.loads(part.frame["config"].iloc[0])
+    if not config["horizon.length"]:
+        return "no training"
     unit = {"examples": "training images", "steps": "steps"}[config["horizon.unit"]]
     return f"{config['horizon.length']:,} {unit}"

@@ -7,10 +7,23 @@ Cost:    5 minutes on two cores (2026-11-23)
 The batch is varied over powers of two at a fixed number of training images, so a small batch takes more steps. The
 learning rate moves the limit and is tuned afresh at every batch, on other seeds and on the validation split. All
 replicates are judged on test batches of 12 rows per class, whatever they trained with.
+
+Four variants put a law of the batch on trial on ``clusters``, one recipe per setting: ``fusion`` (the batch that two
+blocks with identity weights fuse over), ``learning_fixed`` (the training batch at a fixed number of steps of the
+optimiser that the law was verified with), ``coverage`` (the training batch that holds partners, at a fixed number of
+examples) and ``source`` (the largest batch in which views of one source still find each other).
 """
 
 from study.config import EvaluationConfig, HorizonConfig, ReplicateConfig
-from study.space import Axis, Criterion, SearchSpace, Variant
+from study.space import Axis, Budget, Criterion, Recipe, SearchSpace, Values, Variant
+
+ON_CLUSTERS: Values = {
+    "data.clusters.num_sources": 1_000,
+    "model.encoder": "none",
+    "model.init": "identity",
+    "evaluation.knn_bank": 0,
+    "evaluation.num_points": 1,
+}
 
 SPACE = SearchSpace(
     name="batch_limit",
@@ -27,6 +40,75 @@ SPACE = SearchSpace(
     variants={
         "learning": Variant(),
         "fixed_steps": Variant(values={"horizon.unit": "steps", "horizon.length": 300}),
+        "fusion": Variant(
+            datasets=("clusters",),
+            values={
+                **ON_CLUSTERS,
+                "data.clusters.cosine": -0.25,
+                "model.residual": False,
+                "horizon.length": 0,
+            },
+            scientific=(Axis(path="batch.eval", values=(10, 15, 20, 30, 45, 65, 95, 140, 200), label="batch (rows)"),),
+            nuisance=(),
+            criterion=Criterion(metric="p", level=0.5, floor="zero"),
+            recipes=tuple(
+                Recipe(name=f"sigma={sigma:g}", values={"data.strength": sigma}) for sigma in (1.85, 2.1, 2.4)
+            ),
+        ),
+        "learning_fixed": Variant(
+            datasets=("clusters",),
+            values={
+                **ON_CLUSTERS,
+                "data.clusters.dim": 128,
+                "data.strength": 3.54,
+                "model.num_blocks": 1,
+                "optimizer.learning_rate": 0.03,
+                "horizon.unit": "steps",
+            },
+            scientific=(
+                Axis(
+                    path="batch.train",
+                    values=(4, 6, 9, 13, 19, 28, 42, 64, 96),
+                    label="training batch (rows)",
+                ),
+            ),
+            nuisance=(),
+            recipes=tuple(Recipe(name=f"T={steps}", values={"horizon.length": steps}) for steps in (24, 48, 96, 192)),
+        ),
+        "coverage": Variant(
+            datasets=("clusters",),
+            values={
+                **ON_CLUSTERS,
+                "data.clusters.dim": 32,
+                "data.strength": 1.5,
+                "model.num_blocks": 1,
+                "optimizer.learning_rate": 0.03,
+            },
+            scientific=(
+                Axis(path="batch.train", values=(3, 4, 5, 6, 8, 12, 16, 24, 48), label="training batch (rows)"),
+            ),
+            nuisance=(),
+            criterion=Criterion(metric="p", fraction=0.9),
+            budget=Budget(replicates=8),
+            recipes=tuple(Recipe(name=f"S={length}", values={"horizon.length": length}) for length in (1_500, 6_000)),
+        ),
+        "source": Variant(
+            datasets=("clusters",),
+            values={
+                **ON_CLUSTERS,
+                "data.num_views": 2,
+                "data.clusters.spread": 2.0,
+                "data.strength": 1.0,
+                "loss.target": "source",
+                "batch.train": 40,
+                "model.num_blocks": 1,
+                "horizon.length": 0,
+            },
+            scientific=(Axis(path="batch.eval", values=(20, 30, 40, 60, 90, 130, 200), label="batch (rows)"),),
+            nuisance=(),
+            criterion=Criterion(metric="source_mass", level=0.5, floor="zero"),
+            recipes=tuple(Recipe(name=f"d={dim}", values={"data.clusters.dim": dim}) for dim in (64, 128, 256)),
+        ),
     },
     profiles={
         "laptop": {},

@@ -9,6 +9,9 @@ mean, all embeddings fall together, and the gradient shrinks with the square of 
 rather than attracting, the largest learning rate that is still escaped from grows in proportion to the number of
 steps: that is why steps are the second axis. Fused is a mean cosine above 1/2 at the end; the step at which a run
 escapes is recorded beside it, with the norm and the variance of the embeddings after the first step.
+
+``depth`` asks the same of attention: how many blocks with identity weights can be stacked before their common
+component grows into everything.
 """
 
 from study.config import (
@@ -22,7 +25,24 @@ from study.config import (
     OptimizerConfig,
     ReplicateConfig,
 )
-from study.space import Axis, Budget, Criterion, SearchSpace, Variant
+from study.space import Axis, Budget, Criterion, Recipe, SearchSpace, Variant
+
+
+def _stack(dim: int, num_classes: int, sigma: float, *, residual: bool, cosine: float = 0.0) -> Recipe:
+    """A stack of identity blocks on clusters, judged on 20 rows per class."""
+    words = f"d={dim} K={num_classes} sigma={sigma:g}" + ("" if residual else " no residual")
+    return Recipe(
+        name=words + (" simplex" if cosine else ""),
+        values={
+            "data.clusters.dim": dim,
+            "data.clusters.num_classes": num_classes,
+            "data.clusters.cosine": cosine,
+            "data.strength": sigma,
+            "model.residual": residual,
+            "batch.eval": 20 * num_classes,
+        },
+    )
+
 
 SPACE = SearchSpace(
     name="over_fusion",
@@ -63,6 +83,35 @@ SPACE = SearchSpace(
         "oar_from_first_step": Variant(values={"loss.oar_weight": 1.0, "batch.labelled": 32}),
         # A control: without a common mean of the inputs nothing should fuse.
         "centred": Variant(values={"data.clusters.mean_norm": 0.0}),
+        "depth": Variant(
+            datasets=("clusters",),
+            question="How many blocks of attention may be stacked before fusion draws all rows into one point?",
+            values={
+                "trainer": "transfusion",
+                "model.encoder": "none",
+                "model.init": "identity",
+                "data.num_views": 1,
+                "data.label_fraction": 1.0,
+                "data.clusters.spread": 0.0,
+                "data.clusters.mean_norm": 0.0,
+                "evaluation.num_batches": 10,
+                "evaluation.num_points": 1,
+                "evaluation.escape": False,
+                "horizon.length": 0,
+            },
+            scientific=(Axis(path="model.num_blocks", values=(1, 2, 3, 4, 5, 6, 8, 10), label="blocks"),),
+            criterion=Criterion(metric="p", level=0.5, floor="zero"),
+            budget=Budget(replicates=3),
+            recipes=(
+                *(
+                    _stack(dim, num_classes, sigma, residual=residual)
+                    for dim, num_classes, sigma in ((256, 5, 0.3), (256, 5, 1.0), (1024, 5, 0.5), (256, 10, 0.5))
+                    for residual in (True, False)
+                ),
+                # A control: simplex centres have no common component, so that nothing should fuse at this strength.
+                _stack(256, 5, 0.3, residual=True, cosine=-0.25),
+            ),
+        ),
     },
     profiles={"laptop": {}},
     datasets={

@@ -144,11 +144,18 @@ def print_plan(design: Design, replicates: int, as_json: bool) -> None:
         print(json.dumps(plan | {"canonical": design.canonical()}))
         return
     print(f"{design.study} ({design.variant}) · {design.config.data.name} · design {design.hash}")
+    grids = {path for recipe in design.recipes for path in recipe.grids}
     for axis in design.scientific:
-        print(f"scientific  {axis.path}: {', '.join(map(_shown, axis.values))}")
+        values = "by recipe" if axis.path in grids else ", ".join(map(_shown, axis.values))
+        print(f"scientific  {axis.path}: {values}")
+    for recipe in design.recipes:
+        own = "; ".join(f"{path} {', '.join(map(_shown, grid))}" for path, grid in recipe.grids.items())
+        print(f"recipe      {recipe.name}" + (f": {own}" if own else ""))
     for axis in design.nuisance:
         print(f"nuisance    {axis.path}: {', '.join(f'{v:g}' for v in axis.values)}")
-    print(f"criterion   {design.criterion.sentence}")
+    print(f"criterion   {' and '.join(c.sentence for c in (design.criterion, *design.further_criteria))}")
+    if design.laws:
+        print(f"laws        {', '.join(design.laws)}")
     if design.nuisance:
         print(
             f"round 0     {size.num_tuning} replicates: every nuisance setting of every point with "

@@ -124,10 +124,19 @@ class Variant:
     budget: Budget | None = None
 
     def applied(self, space: "SearchSpace") -> "SearchSpace":
-        """The space with all but ``values`` of this variant in place of its own."""
+        """The space with all but ``values`` of this variant in place of its own.
+
+        Grids of data sets belong to the space's own axes and are left out with them.
+        """
         own = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         del own["values"], own["datasets"]
-        return dataclasses.replace(space, **{name: value for name, value in own.items() if value is not None})
+        changes = {name: value for name, value in own.items() if value is not None}
+        axes = {a.path for name in ("scientific", "nuisance") for a in changes.get(name, getattr(space, name))}
+        grids = {
+            dataset: {path: values for path, values in grid.items() if path in axes}
+            for dataset, grid in space.grids.items()
+        }
+        return dataclasses.replace(space, grids=grids, **changes)
 
 
 @dataclass(frozen=True, kw_only=True)

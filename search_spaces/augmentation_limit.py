@@ -1,0 +1,113 @@
+"""How strong may the augmentation be before TransFusion loses the classes, and did the theory say so?
+
+Command: python -m study.sweep augmentation_limit --dataset clusters
+Size:    231 replicates, of which 147 are judged without training and 84 train for 1,500 steps
+Cost:    unmeasured
+
+On ``clusters`` the strength is sigma itself. Eleven recipes each get a grid of their own around what the theory
+predicts for them: fusion with identity weights (one to three blocks, orthonormal and simplex centres, with and
+without residual) and trained blocks (Adam at a fixed rate, as the theory was verified). Both the mass P and S_J are
+read off the same replicates at one half.
+
+On images the learning rate is tuned at every strength, P falls with the strength of the views that it is judged on,
+and the limit is half its fall from the best strength. ``identity`` judges one block on an untrained encoder instead.
+"""
+
+from study.config import BatchConfig, EvaluationConfig, HorizonConfig, ReplicateConfig
+from study.space import Axis, Budget, Criterion, Recipe, SearchSpace, Values, Variant
+
+STRENGTHS = Axis(path="data.strength", values=(0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.5), label="augmentation strength")
+HALF_MASS = Criterion(metric="p", level=0.5, floor="zero")
+HALF_JSD = Criterion(metric="s_j", level=0.5, floor="zero")
+RATIOS = (0.6, 0.75, 0.9, 1.0, 1.15, 1.3, 1.6)
+IDENTITY: Values = {"model.init": "identity", "horizon.length": 0}
+
+
+def cluster_recipe(
+    name: str, centre: float, dim: int, num_classes: int, batch: int, num_blocks: int, more: Values
+) -> Recipe:
+    """A setting of the data model with a grid of sigma around ``centre``."""
+    values: Values = {
+        "data.clusters.dim": dim,
+        "data.clusters.num_classes": num_classes,
+        "batch.train": batch,
+        "batch.eval": batch,
+        "model.num_blocks": num_blocks,
+    }
+    grid = tuple(round(ratio * centre, 3) for ratio in RATIOS)
+    return Recipe(name=name, values={**values, **more}, grids={"data.strength": grid})
+
+
+def identity_recipe(
+    centre: float, dim: int, num_classes: int, batch: int, num_blocks: int, more: Values | None = None
+) -> Recipe:
+    words = "".join(f" {word}" for word in _words(more or {}))
+    name = f"identity d={dim} K={num_classes} N={batch} L={num_blocks}{words}"
+    return cluster_recipe(name, centre, dim, num_classes, batch, num_blocks, {**IDENTITY, **(more or {})})
+
+
+def _words(more: Values) -> list[str]:
+    names = {"data.clusters.cosine": "simplex", "model.residual": "no residual"}
+    return [names[path] for path in more]
+
+
+def trained_recipe(centre: float, dim: int, num_classes: int, num_blocks: int) -> Recipe:
+    name = f"trained d={dim} K={num_classes} N={10 * num_classes} L={num_blocks}"
+    return cluster_recipe(name, centre, dim, num_classes, 10 * num_classes, num_blocks, {})
+
+
+SPACE = SearchSpace(
+    name="augmentation_limit",
+    question="How strong may the augmentation be before TransFusion loses the classes?",
+    config=ReplicateConfig(
+        horizon=HorizonConfig(unit="examples", length=20_000),
+        batch=BatchConfig(train=64),
+        evaluation=EvaluationConfig(split="test", knn_bank=0, num_points=1),
+    ),
+    scientific=(STRENGTHS,),
+    nuisance=(Axis(path="optimizer.learning_rate", values=(3e-5, 1e-4, 3e-4), label="learning rate"),),
+    criterion=Criterion(metric="p", fraction=0.5),
+    tuning={"evaluation.split": "validation"},
+    margin_octaves=0.15,
+    variants={
+        "learning": Variant(datasets=("fashion_mnist", "digits", "cifar10", "cifar100")),
+        "laws": Variant(
+            datasets=("clusters",),
+            values={
+                "data.clusters.num_sources": 1_000,
+                "model.encoder": "none",
+                "model.init": "identity",
+                "horizon.unit": "steps",
+                "horizon.length": 1_500,
+                "optimizer.learning_rate": 3e-3,
+            },
+            nuisance=(),
+            criterion=HALF_MASS,
+            further_criteria=(HALF_JSD,),
+            budget=Budget(replicates=3),
+            recipes=(
+                identity_recipe(1.5, 64, 5, 50, 1),
+                identity_recipe(2.5, 256, 5, 50, 1),
+                identity_recipe(1.25, 128, 10, 100, 1),
+                identity_recipe(1.35, 64, 5, 50, 2),
+                identity_recipe(1.1, 64, 5, 200, 3),
+                identity_recipe(2.4, 64, 5, 50, 2, {"data.clusters.cosine": -0.25}),
+                identity_recipe(2.0, 64, 5, 50, 3, {"data.clusters.cosine": -0.25, "model.residual": False}),
+                trained_recipe(2.1, 32, 5, 1),
+                trained_recipe(2.2, 32, 5, 2),
+                trained_recipe(3.0, 64, 5, 1),
+                trained_recipe(1.5, 32, 10, 1),
+            ),
+        ),
+    },
+    profiles={
+        "laptop": {},
+        "cluster": {
+            "model.encoder": "resnet18",
+            "model.init": "identity",
+            "model.embedding_dim": 128,
+            "horizon.length": 2_000_000,
+        },
+    },
+    datasets={"fashion_mnist": {}, "digits": {}, "cifar10": {}, "cifar100": {"batch.eval": 1_200}, "clusters": {}},
+)
