@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.frames import designs_frame, floor_values, measured, outcome_values, raw_knn, replicates_frame
 from analysis.laws import LawLine, law_json, law_lines
+from analysis.moments import METRICS, MomentsPrediction, predict_from_moments
 from study.config import ReplicateConfig, from_json, with_values
 from study.inference.threshold import Crossing, CurveFit, fit_curve
 from study.outcome import Outcome
@@ -82,6 +83,7 @@ class Slice:
     untuned: pd.DataFrame
     knn: KnnComparison | None
     laws: tuple[LawLine, ...]
+    from_moments: MomentsPrediction | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +203,19 @@ def _slice(
         untuned=untuned[untuned["outcome"].isin(["ok", "collapsed", "diverged"])],
         knn=_knn(ledger, design, axis, measured(usable)) if is_first else None,
         laws=_laws(design, criterion, axis, usable, fit),
+        from_moments=_from_moments(ledger, design, criterion, axis, usable),
     )
+
+
+def _from_moments(
+    ledger: Ledger, design: DesignRecord, criterion: Criterion, axis: str, frame: pd.DataFrame
+) -> MomentsPrediction | None:
+    """What one identity block should do on images, from the moments of their views."""
+    if frame.empty or design.dataset == "clusters" or axis != "data.strength" or criterion.metric not in METRICS:
+        return None
+    configs = {float(x): from_json(rows["config"].iloc[0]) for x, rows in frame.groupby(axis)}
+    seeds = sorted(frame["seed"].unique().tolist())
+    return predict_from_moments(ledger, configs, seeds, frame["data_digest"].iloc[0], criterion.metric)
 
 
 def _laws(
@@ -299,6 +313,7 @@ def to_json(answer_: StudyAnswer) -> dict[str, Any]:
                 "at_edge": list(part.at_edge),
                 "knn": None if part.knn is None else vars(part.knn),
                 "laws": [law_json(line) for line in part.laws],
+                "from_moments": None if part.from_moments is None else vars(part.from_moments),
             }
         )
     return {

@@ -177,6 +177,11 @@ def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
     if part.fit is not None:
         # The common legend has room for one panel's thresholds alone.
         _draw_fit(ax, part.fit, _FLOOR_NAMES[part.criterion.floor], has_numbers=len(result.slices) == 1)
+    if part.from_moments is not None:
+        predictions = {"encoder": part.from_moments.encoder, "pixels": part.from_moments.raw}
+        for (source, predicted), style in zip(predictions.items(), ("--", ":"), strict=True):
+            label = f"one identity block by cosines ({source})"
+            ax.plot(list(predicted), list(predicted.values()), style, color=_LAWS[0], lw=1.4, label=label)
     for index, line in enumerate(part.laws):
         _draw_law(ax, line, _LAWS[index % len(_LAWS)])
     ax.set_title(_title(result, part), fontsize=10 if len(result.slices) <= 3 else 8, loc="left")

@@ -8,6 +8,7 @@ import pandas as pd
 from analysis.answer import Slice, StudyAnswer, answer, mean_curve, to_json
 from analysis.figures import draw_answer, figure_bytes
 from analysis.laws import word_laws
+from analysis.moments import falls_at
 from study.results.ledger import Ledger
 
 # What the rising and the falling crossing of an axis are called; a crossing without a name is none of the question.
@@ -102,6 +103,8 @@ def _word_slice(result: StudyAnswer, part: Slice) -> list[str]:
     metric, floor = part.criterion.metric, _FLOORS[part.criterion.floor]
     means = mean_curve(part.frame, axis, design, part.criterion)
     lines.append(f"{metric} ({floor} {fit.floor:.3f}): " + _points(means, axis))
+    if part.from_moments is not None:
+        lines += _word_moments(part, means.set_index(axis)["mean"])
     if len(part.untuned):
         setting = ", ".join(f"{path.rpartition('.')[2]} {value:g}" for path, value in part.untuned_setting.items())
         untuned = mean_curve(part.untuned, axis, design, part.criterion)
@@ -113,6 +116,22 @@ def _word_slice(result: StudyAnswer, part: Slice) -> list[str]:
         knn = part.knn
         raw = "" if knn.raw is None else f", raw inputs {knn.raw:.3f}"
         lines.append(f"kNN accuracy at {unit} {knn.point:g}: {knn.trained:.3f}, untrained {knn.untrained:.3f}{raw}")
+    return lines
+
+
+def _word_moments(part: Slice, measured: pd.Series) -> list[str]:
+    """What one identity block should reach by the cosines of the views, and how far the measurement is from it."""
+    assert part.from_moments is not None
+    lines = []
+    for source, predicted in (("untrained encoder", part.from_moments.encoder), ("raw pixels", part.from_moments.raw)):
+        if predicted:
+            error = pd.Series(predicted) - measured
+            shown = "  ".join(f"{strength:g}: {value:.3f}" for strength, value in predicted.items())
+            largest = error.loc[error.abs().idxmax()]
+            fall = falls_at(predicted, part.criterion)
+            place = "no fall through the criterion" if fall is None else f"falls through the criterion at {fall:.2g}"
+            lines.append(f"one identity block by cosines of the {source}: {place}")
+            lines.append(f"    predicted {shown} (largest error {largest:+.2g})")
     return lines
 
 

@@ -71,10 +71,23 @@ SPACE = SearchSpace(
     margin_octaves=0.15,
     variants={
         "learning": Variant(datasets=("fashion_mnist", "digits", "cifar10", "cifar100")),
+        "identity": Variant(
+            datasets=("fashion_mnist", "digits"),
+            values={**IDENTITY, "model.num_blocks": 1},
+            nuisance=(),
+            criterion=HALF_MASS,
+            further_criteria=(HALF_JSD,),
+            budget=Budget(replicates=3),
+            recipes=(
+                Recipe(name="untrained encoder", values={"model.encoder": "small"}),
+                Recipe(name="pixels", values={"model.encoder": "none"}),
+            ),
+        ),
         "laws": Variant(
             datasets=("clusters",),
             values={
                 "data.clusters.num_sources": 1_000,
+                "data.clusters.basis": "random",
                 "model.encoder": "none",
                 "model.init": "identity",
                 "horizon.unit": "steps",

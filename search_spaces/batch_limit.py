@@ -19,6 +19,7 @@ from study.space import Axis, Budget, Criterion, Recipe, SearchSpace, Values, Va
 
 ON_CLUSTERS: Values = {
     "data.clusters.num_sources": 1_000,
+    "data.clusters.basis": "random",
     "model.encoder": "none",
     "model.init": "identity",
     "evaluation.knn_bank": 0,
@@ -97,14 +98,15 @@ SPACE = SearchSpace(
             values={
                 **ON_CLUSTERS,
                 "data.num_views": 2,
-                "data.clusters.spread": 2.0,
-                "data.strength": 1.0,
+                "data.clusters.num_classes": 2,
+                "data.clusters.spread": 4.0,
+                "data.strength": 4.12,
                 "loss.target": "source",
-                "batch.train": 40,
+                "batch.train": 8,
                 "model.num_blocks": 1,
                 "horizon.length": 0,
             },
-            scientific=(Axis(path="batch.eval", values=(20, 30, 40, 60, 90, 130, 200), label="batch (rows)"),),
+            scientific=(Axis(path="batch.eval", values=(8, 12, 16, 20, 28, 40, 60), label="batch (rows)"),),
             nuisance=(),
             criterion=Criterion(metric="source_mass", level=0.5, floor="zero"),
             recipes=tuple(Recipe(name=f"d={dim}", values={"data.clusters.dim": dim}) for dim in (64, 128, 256)),

@@ -105,7 +105,7 @@ SPACE = SearchSpace(
             recipes=(
                 *(
                     _stack(dim, num_classes, sigma, residual=residual)
-                    for dim, num_classes, sigma in ((256, 5, 0.3), (256, 5, 1.0), (1024, 5, 0.5), (256, 10, 0.5))
+                    for dim, num_classes, sigma in ((256, 5, 0.3), (256, 5, 1.0), (512, 5, 0.5), (256, 10, 0.5))
                     for residual in (True, False)
                 ),
                 # A control: simplex centres have no common component, so that nothing should fuse at this strength.

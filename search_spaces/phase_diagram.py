@@ -25,7 +25,7 @@ SPACE = SearchSpace(
     name="phase_diagram",
     question="Where in the plane of augmentation strength and batch does fusion know the classes?",
     config=ReplicateConfig(
-        data=DataConfig(name="clusters", clusters=ClustersConfig(num_sources=1_000)),
+        data=DataConfig(name="clusters", clusters=ClustersConfig(num_sources=1_000, basis="random")),
         batch=BatchConfig(train=60, eval=60),
         model=ModelConfig(encoder="none", init="identity"),
         optimizer=OptimizerConfig(learning_rate=0.03),

@@ -42,7 +42,8 @@ class ClustersConfig:
 
     A source is a centre plus Gaussian spread (``spread`` in units where a standard Gaussian has norm 1) plus a mean
     of norm ``mean_norm`` that all sources share, orthogonal to the centres; a view of it is
-    ``unit(source + sigma g / sqrt(dim))`` with sigma = ``data.strength``.
+    ``unit(source + sigma g / sqrt(dim))`` with sigma = ``data.strength``. ``basis="random"`` turns all sources by one
+    fixed rotation: optimisers that scale coordinates, such as Adam, learn centres on the axes more slowly.
     """
 
     dim: int = 64
@@ -51,6 +52,7 @@ class ClustersConfig:
     spread: float = 0.0
     num_sources: int = 20_000
     mean_norm: float = 0.0
+    basis: Literal["axes", "random"] = "axes"
 
     def __post_init__(self) -> None:
         _require(self.num_classes >= 2, "data.clusters.num_classes must be at least 2")
@@ -141,7 +143,7 @@ class BatchConfig:
 class ModelConfig:
     """Encoder, projection and fusion head.
 
-    ``encoder="none"`` feeds vectors straight into the head; ``linear`` and ``mlp`` encode vectors. A projection of
+    ``encoder="none"`` feeds vectors, or the pixels of images, straight into the head; ``linear`` and ``mlp`` encode vectors. A projection of
     ``projection_dim`` outputs (0: none) lies between the embeddings, which are judged, and what the loss sees.
     """
 
@@ -272,8 +274,8 @@ class ReplicateConfig:
         )
         is_vector = self.data.name in VECTOR_DATASETS
         _require(
-            is_vector == (self.model.encoder in ("none", "linear", "mlp")),
-            "model.encoder must be none, linear or mlp on clusters (vectors) and small or resnet18 on images",
+            self.model.encoder == "none" or is_vector == (self.model.encoder in ("linear", "mlp")),
+            "model.encoder must be none, linear or mlp on clusters (vectors) and none, small or resnet18 on images",
         )
         _require(
             self.batch.labelled == 0 or self.trainer == "oar",

@@ -27,6 +27,7 @@ from study.data.datasets import Dataset, load_dataset
 from study.outcome import Outcome
 from study.packing import UNSEEN_GPU_BYTES, num_workers
 from study.provenance import Provenance
+from study.results.identities import encoder_settings, view_settings
 from study.results.ledger import Ledger, Row
 from study.results.schema import METRICS, REPLICATES, SCHEMA_VERSION
 from study.results.store import Store
@@ -216,10 +217,9 @@ class TaskRun:
         Returns the downstream measures of each member's encoder before training.
         """
         config, dataset, pack = self._task.config, self._dataset, self._task.replicates
-        values = flatten(config)
-        model = {path: value for path, value in values.items() if path.startswith("model.") or path == "precision"}
+        values, model = flatten(config), encoder_settings(config)
         for strength in sorted({replicate.config.data.strength for replicate in pack}):
-            self._measure_views([replicate for replicate in pack if replicate.config.data.strength == strength], model)
+            self._measure_views([replicate for replicate in pack if replicate.config.data.strength == strength])
         if not is_wanted(config.evaluation):
             return [{} for _ in pack]
         judging = {path: values[path] for path in _JUDGING}
@@ -228,14 +228,13 @@ class TaskRun:
         seeds = [replicate.seed for replicate in pack]
         return self._measured("untrained_", seeds, settings, lambda: measure_untrained(pack, dataset))
 
-    def _measure_views(self, peers: Sequence[Replicate], model: dict[str, Any]) -> None:
+    def _measure_views(self, peers: Sequence[Replicate]) -> None:
         """Cosine moments of views at the strength that ``peers`` share, raw and by each one's untrained encoder."""
         config, dataset = peers[0].config, self._dataset
-        views = {path: value for path, value in flatten(config).items() if path.startswith("data.views.")}
-        views["data.strength"] = config.data.strength
+        views = view_settings(config)
         self._measured("raw_views_", [None], views, lambda: [raw_moments(dataset, config)])
-        seeds = [peer.seed for peer in peers]
-        self._measured("untrained_views_", seeds, views | model, lambda: measure_view_moments(peers, dataset))
+        seeds, settings = [peer.seed for peer in peers], views | encoder_settings(config)
+        self._measured("untrained_views_", seeds, settings, lambda: measure_view_moments(peers, dataset))
 
     def _measured(
         self,

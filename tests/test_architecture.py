@@ -43,7 +43,7 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.packing": "study.config",
         "study.searcher": "study.design study.space study.config study.outcome study.inference optuna numpy scipy",
         "study.tasks": "torch study.config study.outcome study.packing study.provenance study.data study.trainers "
-        "study.results.ledger study.results.schema study.results.store",
+        "study.results.identities study.results.ledger study.results.schema study.results.store",
         "study.workers": "torch study.config study.outcome study.tasks",
         "study.sweep_state": "study.config study.outcome study.packing study.design study.space study.searcher "
         "study.tasks study.results.ledger",

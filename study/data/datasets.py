@@ -227,6 +227,12 @@ def cluster_centres(config: ClustersConfig) -> torch.Tensor:
 
 def _clusters(config: ClustersConfig) -> Dataset:
     centres_Kd = cluster_centres(config)
+    rotation_dd = None
+    if config.basis == "random":
+        gaussian_dd = torch.randn(
+            config.dim, config.dim, generator=stream(_SPLIT_SEED, "clusters-basis"), dtype=torch.float64
+        )
+        rotation_dd = torch.linalg.qr(gaussian_dd).Q
     splits = {}
     sizes = {"train": config.num_sources, "validation": 5_000, "test": 5_000}
     for name, size in sizes.items():
@@ -234,9 +240,12 @@ def _clusters(config: ClustersConfig) -> Dataset:
         noise = torch.randn(size, config.dim, generator=stream(_SPLIT_SEED, f"clusters-{name}"), dtype=torch.float64)
         sources = centres_Kd[labels] + config.spread * noise / config.dim**0.5
         sources[:, config.num_classes :] += config.mean_norm / max(config.dim - config.num_classes, 1) ** 0.5
+        if rotation_dd is not None:
+            sources = sources @ rotation_dd
         splits[name] = Split(inputs=sources.float(), labels=labels)
-    # A mean of zero changes neither the sources nor their digest.
-    fields = [f"{name}={value!r}" for name, value in vars(config).items() if name != "mean_norm" or value]
+    # Fields that came later leave the digest as it was where they change nothing.
+    without_effect = {"mean_norm": 0.0, "basis": "axes"}
+    fields = [f"{name}={value!r}" for name, value in vars(config).items() if without_effect.get(name) != value]
     sha = hashlib.sha256(f"ClustersConfig({', '.join(fields)})".encode())
     for split in splits.values():
         sha.update(split.inputs[:64].numpy().tobytes())

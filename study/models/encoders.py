@@ -147,7 +147,7 @@ def build_encoder(
 ) -> tuple[nn.Module, int]:
     """The encoder of a pack, initialised replicate by replicate, and its embedding dimension."""
     if config.encoder == "none":
-        return nn.Identity(), input_shape[0]
+        return nn.Flatten(start_dim=-len(input_shape)), math.prod(input_shape)
     if config.encoder == "linear":
         return PackedLinear(input_shape[0], config.embedding_dim, generators, bias=False), config.embedding_dim
     if config.encoder == "mlp":
