@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,7 @@ class DesignRecord:
     criteria: tuple[Criterion, ...]
     laws: tuple[str, ...]
     margin_octaves: float
+    scale: Literal["log", "linear"]
     config: dict[str, Any]
 
     @property
@@ -123,6 +124,7 @@ def load_design(ledger: Ledger, study_hash: str | None = None) -> DesignRecord:
         ),
         laws=tuple(canonical["laws"]),
         margin_octaves=canonical["margin_octaves"],
+        scale="linear" if "linear" in canonical["scientific"][0] else "log",
         config=canonical["config"],
     )
 
@@ -256,6 +258,7 @@ def _fit(design: DesignRecord, criterion: Criterion, axis: str, frame: pd.DataFr
             floor_values(frame, criterion, design.num_classes).to_numpy(float),
             fraction=criterion.fraction,
             level=criterion.level,
+            scale=design.scale,
         )
     except ValueError as error:
         return None, str(error)

@@ -158,7 +158,8 @@ def _label(path: str) -> str:
 def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
     design = result.design
     axis = design.axes[0][0]
-    ax.set_xscale("log", base=2)
+    if design.scale == "log":
+        ax.set_xscale("log", base=2)
     ax.set_xticks(part.grid, [f"{v:.3g}" for v in part.grid], fontsize=8)
     ax.minorticks_off()
     if len(part.untuned):

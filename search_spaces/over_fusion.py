@@ -99,7 +99,9 @@ SPACE = SearchSpace(
                 "evaluation.escape": False,
                 "horizon.length": 0,
             },
-            scientific=(Axis(path="model.num_blocks", values=(1, 2, 3, 4, 5, 6, 8, 10), label="blocks"),),
+            scientific=(
+                Axis(path="model.num_blocks", values=(1, 2, 3, 4, 5, 6, 8, 10), label="blocks", scale="linear"),
+            ),
             criterion=Criterion(metric="p", level=0.5, floor="zero"),
             budget=Budget(replicates=3),
             recipes=(

@@ -21,12 +21,14 @@ RECIPE = "recipe"
 class Axis:
     """Values of one configuration path; a geometric grid is extended by its own ratio.
 
+    ``scale`` is the axis on which the flanks of a curve are taken to be symmetric.
     ``also`` gives further paths that go with a value, such as what only one of two trainers has.
     """
 
     path: str
     values: tuple[Scalar, ...]
     label: str
+    scale: Literal["log", "linear"] = "log"
     also: Mapping[Scalar, Values] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -40,6 +42,7 @@ class Axis:
             self.path,
             list(self.values),
             *([sorted((v, dict(w)) for v, w in self.also.items())] if self.also else []),
+            *([self.scale] if self.scale != "log" else []),
         ]
 
     def beyond(self, side: Literal["low", "high"]) -> float:

@@ -1,5 +1,6 @@
 """Data sets are found where the user says, read completely or refused with a sentence, and have a stable digest."""
 
+import dataclasses
 import gzip
 import pickle
 from pathlib import Path
@@ -246,3 +247,17 @@ def test_the_digest_of_clusters_names_the_model_and_not_the_strength() -> None:
         for config, strength in ((small, 0.1), (small, 2.0), (other, 0.1))
     ]
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_random_basis_turns_all_sources_together_and_changes_nothing_else() -> None:
+    axes = ClustersConfig(dim=24, num_classes=3, cosine=0.2, spread=0.4, mean_norm=1.5, num_sources=60)
+    plain, turned = (
+        load_dataset(DataConfig(name="clusters", clusters=config))
+        for config in (axes, dataclasses.replace(axes, basis="random"))
+    )
+    for name in ("train", "validation", "test"):
+        before, after = getattr(plain, name).inputs, getattr(turned, name).inputs
+        torch.testing.assert_close(after[:60] @ after[:60].T, before[:60] @ before[:60].T, atol=1e-5, rtol=0)
+        assert torch.equal(getattr(plain, name).labels, getattr(turned, name).labels)
+    assert float((plain.train.inputs - turned.train.inputs).norm(dim=-1).min()) > 0.5
+    assert plain.digest != turned.digest

@@ -451,3 +451,12 @@ def test_a_member_whose_weights_are_not_finite_does_not_take_the_others_along(
     broken, sound = run.downstream()
     assert broken == {}
     assert sound["probe_accuracy"] > 0.3
+
+
+def test_a_pack_without_steps_is_judged_as_it_was_initialised(case: Case) -> None:
+    config, dataset = case
+    untrained = with_values(config, {"horizon.length": 0})
+    (judged,) = train_pack(pack_of(untrained, [{}]), dataset)
+    (trained,) = train_pack(pack_of(config, [{}]), dataset)
+    assert (judged.outcome, judged.steps, judged.examples) == (Outcome.OK, 0, 0)
+    assert {name: judged.metrics[name] for name in trained.before} == trained.before

@@ -11,7 +11,7 @@ import pytest
 
 from study.config import ConfigError, ReplicateConfig, field_types, flatten
 from study.design import find_studies, load_space, make_design, plan_size
-from study.space import Axis, Budget, Criterion, SearchSpace, Variant
+from study.space import RECIPE, Axis, Budget, Criterion, Recipe, SearchSpace, Variant
 from tests.synthetic import BATCHES, RATES, STRENGTHS, known_design, search_space
 
 STUDIES = find_studies()
@@ -282,3 +282,78 @@ def test_a_data_set_can_have_a_grid_of_its_own() -> None:
     space = search_space(grids={"cifar10": {"batch.train": (32, 128)}})
     assert make_design(space, dataset="cifar10").scientific[0].values == (32, 128)
     assert make_design(space).scientific[0].values == BATCHES.values
+
+
+NARROW = Recipe(name="narrow", values={"model.width": 8}, grids={"batch.train": (8, 32)})
+WIDE = Recipe(name="wide", values={"model.width": 32})
+
+
+class TestRecipe:
+    def test_the_whole_question_is_asked_of_every_recipe_on_its_own_grid(self) -> None:
+        design = make_design(search_space(recipes=(NARROW, WIDE)))
+        batches = {"narrow": NARROW.grids["batch.train"], "wide": BATCHES.values}
+        points = [{"batch.train": batch, RECIPE: name} for name, grid in batches.items() for batch in grid]
+        assert design.points() == points
+        assert plan_size(design, 5).num_points == len(points)
+
+    def test_its_values_hold_in_its_cells_alone(self) -> None:
+        design = make_design(search_space(recipes=(NARROW, WIDE)))
+        widths = {point[RECIPE]: design.resolve(point, {}, "reported").model.width for point in design.points()}
+        assert widths == {"narrow": 8, "wide": 32}
+
+    def test_what_a_recipe_fixes_cannot_be_overridden(self) -> None:
+        with pytest.raises(ConfigError, match=r"model\.width goes with an axis or recipe of known"):
+            make_design(search_space(recipes=(NARROW, WIDE)), overrides={"model.width": 4})
+
+    @pytest.mark.parametrize(
+        "other",
+        [(WIDE, NARROW), (NARROW,), (dataclasses.replace(NARROW, grids={}), WIDE)],
+        ids=["order", "number", "grid"],
+    )
+    def test_the_hash_covers_recipes(self, other: tuple[Recipe, ...]) -> None:
+        first = make_design(search_space(recipes=(NARROW, WIDE)))
+        assert make_design(search_space(recipes=other)).hash != first.hash
+
+    def test_a_grid_that_names_no_axis_is_found_at_import(self) -> None:
+        with pytest.raises(AssertionError, match="a grid of odd names no axis"):
+            search_space(recipes=(Recipe(name="odd", values={}, grids={"data.strength": (0.1, 0.2)}),))
+
+
+class TestVariant:
+    def test_it_can_ask_along_another_axis_by_another_criterion(self) -> None:
+        strict = Criterion(metric="s_j", level=0.5, floor="zero")
+        other = Variant(scientific=(STRENGTHS,), nuisance=(), criterion=strict, budget=Budget(replicates=9))
+        space = search_space(
+            variants={"learning": Variant(), "other": other}, grids={"digits": {"batch.train": (2, 4)}}
+        )
+        design = make_design(space, variant="other")
+        assert (design.scientific, design.nuisance, design.criterion) == ((STRENGTHS,), (), strict)
+        assert design.replicates == 9
+        assert make_design(space).scientific[0].values == (2, 4)
+
+    def test_one_that_changes_nothing_is_the_space_itself(self) -> None:
+        assert Variant().applied(search_space()) == search_space()
+
+    def test_a_data_set_without_a_variant_takes_the_first_one_made_for_it(self) -> None:
+        variants = {"on_digits": Variant(datasets=("digits",)), "on_cifar": Variant(datasets=("cifar10",))}
+        space = search_space(variants=variants)
+        assert make_design(space).variant == "on_digits"
+        assert make_design(space, dataset="cifar10").variant == "on_cifar"
+        assert make_design(space, variant="on_cifar").config.data.name == "cifar10"
+
+    def test_a_data_set_that_it_is_not_made_for_is_refused_with_those_that_it_is(self) -> None:
+        space = search_space(variants={"on_digits": Variant(datasets=("digits",))})
+        with pytest.raises(ConfigError, match="variant on_digits of known takes --dataset digits, not cifar10"):
+            make_design(space, variant="on_digits", dataset="cifar10")
+
+
+def test_further_criteria_change_the_hash_and_none_leaves_it() -> None:
+    jsd = Criterion(metric="s_j", level=0.5)
+    assert make_design(search_space(further_criteria=(jsd,))).hash != make_design(search_space()).hash
+    assert "further_criteria" not in make_design(search_space()).canonical()
+
+
+def test_laws_are_those_of_the_data_set() -> None:
+    space = search_space(laws={"digits": ("n2t",)})
+    assert make_design(space).laws == ("n2t",)
+    assert make_design(space, dataset="cifar10").laws == ()
