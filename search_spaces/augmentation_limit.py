@@ -1,10 +1,11 @@
-"""How strong may the augmentation be before TransFusion loses the classes, and did the theory say so?
+"""How strong may the augmentation be before TransFusion loses the classes?
 
-Command: python -m study.sweep augmentation_limit --dataset clusters
-Size:    231 replicates, of which 147 are judged without training and 84 train for 1,500 steps
+Command: python -m study.sweep augmentation_limit
+Size:    88 to 104 replicates of 20,000 training images
 Cost:    unmeasured
 
-On ``clusters`` the strength is sigma itself. Eleven recipes each get a grid of their own around what the theory
+On ``clusters`` (``--dataset clusters``: 231 replicates, of which 147 are judged without training and 84 train for
+1,500 steps) the strength is sigma itself. Eleven recipes each get a grid of their own around what the theory
 predicts for them: fusion with identity weights (one to three blocks, orthonormal and simplex centres, with and
 without residual) and trained blocks (Adam at a fixed rate, as the theory was verified). Both the mass P and S_J are
 read off the same replicates at one half.

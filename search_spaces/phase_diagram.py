@@ -1,7 +1,7 @@
-"""Where in the plane of augmentation and batch does fusion know the classes, and where does theory draw the line?
+"""Where in the plane of augmentation strength and batch does fusion know the classes?
 
 Command: python -m study.sweep phase_diagram
-Size:    189 replicates that are judged without training
+Size:    189 to 189 replicates that are judged without training
 Cost:    unmeasured
 
 Both limits at once, on the exact data model. ``fusion``: two blocks with identity weights and no residual on simplex

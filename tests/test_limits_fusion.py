@@ -148,12 +148,12 @@ class TestMoments:
         assert jsd_of_uneven_mass(0.6, np.array([1.0, 2.0]), np.array([1 / 3, 1 / 3])) == pytest.approx(whole)
 
     def test_crossings_are_the_last_fall_and_the_first_rise(self) -> None:
-        def humps(x: Array) -> Array:
+        def wave(x: Array) -> Array:
             return np.asarray(np.sin(np.log(x)))
 
-        assert crossing(humps, 0.5, 1e4, level=0.0) == pytest.approx(np.exp(3 * np.pi))
-        assert crossing(humps, 0.5, 1e4, level=0.0, direction="smallest") == pytest.approx(1.0)
-        assert np.isnan(crossing(humps, 0.5, 1e4, level=2.0))
+        assert crossing(wave, 0.5, 1e4, level=0.0) == pytest.approx(np.exp(np.pi))
+        assert crossing(wave, 0.5, 1e4, level=0.0, direction="smallest") == pytest.approx(1.0)
+        assert np.isnan(crossing(wave, 0.5, 1e4, level=2.0))
 
 
 class TestOneBlock:
@@ -174,7 +174,9 @@ class TestOneBlock:
         np.fill_diagonal(same_NN, False)
         within, across = cosines_NN[same_NN], cosines_NN[labels_N[:, None] != labels_N]
         law = one_block.success_from_moments(within.mean(), within.std(), across.mean(), across.std(), 200, 4)
-        assert (law.p, law.s_j) == pytest.approx(measured(affinity(x_ND), labels_N), abs=0.01)
+        p, s_j = measured(affinity(x_ND), labels_N)
+        assert law.p == pytest.approx(p, abs=0.01)
+        assert law.s_j == pytest.approx(s_j, abs=0.01)
         auc = np.mean(within[:3000, None] > across[None, :3000])
         moments = cosine_moments(1.0, 64, 0.3)
         assert one_block.pair_auc_from_moments(moments) == pytest.approx(auc, abs=0.03)
@@ -201,7 +203,8 @@ class TestOneBlock:
 
     def test_without_noise_a_simplex_is_perfect(self) -> None:
         success = one_block.success_from_moments(*cosine_moments(1e-4, 64, simplex(4)), 40, 4)
-        assert (success.p, success.s_j) == pytest.approx((1, 1), abs=1e-6)
+        assert success.p == pytest.approx(1, abs=1e-6)
+        assert success.s_j == pytest.approx(1, abs=1e-6)
 
     def test_without_noise_overlap_has_a_limit_of_its_own(self) -> None:
         limit = float(geometric.most_overlap(5))
@@ -214,7 +217,8 @@ class TestOneBlock:
         together = one_block.success_from_moments(*cosine_moments(sigmas, 64), batches, 5)
         for index, (sigma, batch) in enumerate(zip(sigmas, batches, strict=True)):
             alone = one_block.success_from_moments(*cosine_moments(sigma, 64), batch, 5)
-            assert (together.p[index], together.s_j[index]) == pytest.approx((alone.p, alone.s_j), rel=1e-12)
+            assert together.p[index] == pytest.approx(float(alone.p), rel=1e-12)
+            assert together.s_j[index] == pytest.approx(float(alone.s_j), rel=1e-12)
 
 
 class TestUnequalClasses:
@@ -222,7 +226,7 @@ class TestUnequalClasses:
 
     def test_simulation_agrees(self) -> None:
         p, _ = simulated(1.5, np.repeat(np.arange(4), self.SIZES_K), 128, 0.0)
-        assert one_block.success_of_sizes(1.5, 128, self.SIZES_K) == pytest.approx(p, abs=0.015)
+        assert one_block.success_of_sizes(1.5, 128, self.SIZES_K) == pytest.approx(p, abs=0.03)
 
     def test_equal_sizes_are_the_balanced_law(self) -> None:
         setting = Setting(dim=64, num_classes=4, batch=48, num_blocks=1)
@@ -308,7 +312,7 @@ class TestDepth:
     def test_simulation_agrees(self, residual: bool) -> None:
         setting = Setting(dim=256, num_classes=5, batch=50, sigma=0.8, residual=residual)
         labels_N = balanced(50, 5)
-        success_L = [simulated(0.8, labels_N, 256, 0.0, blocks, 2, residual=residual)[0] for blocks in range(1, 6)]
+        success_L = [simulated(0.8, labels_N, 256, 0.0, blocks, 12, residual=residual)[0] for blocks in range(1, 6)]
         measured_depth = depth.depth_at(np.array(success_L))
         for law in (depth.DEPTH, depth.DEPTH_STATE_EVOLUTION):
             assert law.predict(setting).value == pytest.approx(measured_depth, rel=0.12)
@@ -416,7 +420,8 @@ class TestEveryLaw:
         prediction = law.predict(setting)
         assert prediction.low < prediction.value < prediction.high
         if law.outcome is not None:
-            at_threshold = dataclasses.replace(setting, **{law.quantity: prediction.value})
+            changes: dict[str, Any] = {law.quantity: prediction.value}
+            at_threshold = dataclasses.replace(setting, **changes)
             assert law.outcome(at_threshold) == pytest.approx(law.level, abs=1e-6)
 
     def test_weights_that_are_not_said_are_not_refused(self, law: Law, setting: Setting) -> None:

@@ -1,1 +1,35 @@
 """Laws: thresholds that theory predicts, with their criteria, validity and verified error (docs/theory.md)."""
+
+from study.limits.collapse import ALIGNMENT_RATE, FREE_ESCAPE
+from study.limits.depth import DEPTH, DEPTH_STATE_EVOLUTION
+from study.limits.extreme_value import EXTREME_VALUE
+from study.limits.frozen_collapse import FROZEN_ESCAPE, FROZEN_RATE, OAR_ESCAPE
+from study.limits.geometric import GEOMETRIC
+from study.limits.labels import CLASS_MEAN_LABELS, LABEL_COVERAGE, LABELS_SUBSPACE
+from study.limits.law import Law
+from study.limits.one_block import ONE_BLOCK, ONE_BLOCK_CLOSED, ONE_BLOCK_JSD
+from study.limits.spectral import CONTROL_BBP_AS_MASS, SPECTRAL, SPECTRAL_BATCH
+from study.limits.state_evolution import STATE_EVOLUTION, STATE_EVOLUTION_BATCH
+
+LAWS: dict[str, Law] = {
+    "geometric": GEOMETRIC,
+    "extreme_value": EXTREME_VALUE,
+    "one_block_closed": ONE_BLOCK_CLOSED,
+    "one_block": ONE_BLOCK,
+    "one_block_jsd": ONE_BLOCK_JSD,
+    "state_evolution": STATE_EVOLUTION,
+    "state_evolution_batch": STATE_EVOLUTION_BATCH,
+    "depth": DEPTH,
+    "depth_state_evolution": DEPTH_STATE_EVOLUTION,
+    "spectral": SPECTRAL,
+    "spectral_batch": SPECTRAL_BATCH,
+    "control_bbp_as_mass": CONTROL_BBP_AS_MASS,
+    "free_escape": FREE_ESCAPE,
+    "alignment_rate": ALIGNMENT_RATE,
+    "frozen_escape": FROZEN_ESCAPE,
+    "frozen_rate": FROZEN_RATE,
+    "oar_escape": OAR_ESCAPE,
+    "class_mean_labels": CLASS_MEAN_LABELS,
+    "labels_subspace": LABELS_SUBSPACE,
+    "label_coverage": LABEL_COVERAGE,
+}

@@ -26,8 +26,10 @@ class NotApplicableError(ValueError):
 class Setting:
     """A recipe in the symbols of the theory. None: not given, so a law that needs it does not apply.
 
-    ``batch`` and ``train_batch`` count rows (images times views). ``first_step_norm`` (R_1) and
-    ``first_step_variance`` (v_0, one minus the mean cosine) are measured after the first training step.
+    ``batch`` and ``train_batch`` count rows (images times views). ``num_examples`` (S) is given instead of ``steps``
+    where the number of training images is what is held fixed; ``is_tuned`` says that the learning rate is chosen anew
+    at every value. ``first_step_norm`` (R_1) and ``first_step_variance`` (v_0, one minus the mean cosine) are measured
+    after the first training step.
     """
 
     dim: int | None = None
@@ -47,15 +49,23 @@ class Setting:
     mean_norm: float = 0.0
     num_sources: int | None = None
     steps: float | None = None
+    num_examples: float | None = None
     optimizer: Literal["adam", "sgd"] | None = None
     schedule: Literal["constant", "cosine"] | None = None
     learning_rate: float | None = None
+    is_tuned: bool = False
     temperature: float | None = None
     oar_weight: float | None = None
     num_labels: float | None = None
     embedding_dim: int | None = None
     first_step_norm: float | None = None
     first_step_variance: float | None = None
+
+    def given(self, *names: str) -> tuple[float, ...]:
+        """The numbers of fields that a law lists among its inputs."""
+        values = tuple(getattr(self, name) for name in names)
+        assert None not in values, names
+        return values
 
 
 @dataclass(frozen=True, kw_only=True)
