@@ -1,6 +1,6 @@
 """The depth at which identity blocks over-fuse: every stack with positive cross-class cosines collapses to one point.
 
-docs/theory.md, section L2. Suffix L: blocks.
+docs/theory.md, section 4. Suffix L: blocks.
 """
 
 import dataclasses
@@ -98,7 +98,7 @@ DEPTH = Law(
     threshold=lambda setting: depth_at(_by_map(setting)),
     outcome=lambda setting: _between_blocks(setting, _by_map(setting)),
     band=lambda setting: _BANDS[setting.residual],
-    section="L2",
+    section="section 4.1",
 )
 DEPTH_STATE_EVOLUTION = dataclasses.replace(
     DEPTH,

@@ -1,4 +1,4 @@
-"""The typical geometric limit: every within-class cosine of a batch beats all others (docs/theory.md, section L1)."""
+"""The typical geometric limit: every within-class cosine of a batch beats all others (docs/theory.md, section 1.2)."""
 
 import numpy as np
 from scipy.special import ndtri
@@ -55,5 +55,5 @@ EXTREME_VALUE = Law(
     outside=_outside,
     threshold=_threshold,
     band=frozen(0.0084, 0.0261, 12),
-    section="L1",
+    section="section 1.2",
 )

@@ -1,4 +1,4 @@
-"""State evolution of a stack of identity blocks: success after every block (docs/theory.md, section L2).
+"""State evolution of a stack of identity blocks: success after every block (docs/theory.md, section 3.3).
 
 The state of a batch is kept as a few powers, each an array over a grid of settings, so that one call evaluates a whole
 grid. Shape suffixes: G grid points, 2 the K - 1 between-class directions and the one common direction, Q quadrature

@@ -1,6 +1,6 @@
 """Geometric limits: what the worst arrangement of views allows, and how much overlap noise-free views may have.
 
-Angles are in radians: theta between a view and its centre, phi between two centres (docs/theory.md, section L1).
+Angles are in radians: theta between a view and its centre, phi between two centres (docs/theory.md, section 1.1).
 """
 
 import numpy as np
@@ -54,5 +54,5 @@ GEOMETRIC = Law(
     outside=_outside,
     threshold=lambda setting: float(sigma_of_angle(angle_of_ordered_pairs(float(np.arccos(setting.cosine))))),
     band=frozen(0.685, 0.805, 5),
-    section="L1",
+    section="section 1.1",
 )

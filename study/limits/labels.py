@@ -45,6 +45,7 @@ def class_mean_accuracy(
     dim: float,
     spread: float,
     cosine: float = 0.0,
+    *,
     in_subspace: bool = False,
 ) -> float:
     """Nearest-class-mean accuracy on fresh sources from ``num_labels`` labelled ones, equally many of each class.
@@ -56,7 +57,13 @@ def class_mean_accuracy(
 
 
 def class_mean_labels(
-    accuracy: float, num_classes: float, dim: float, spread: float, cosine: float = 0.0, in_subspace: bool = False
+    accuracy: float,
+    num_classes: float,
+    dim: float,
+    spread: float,
+    cosine: float = 0.0,
+    *,
+    in_subspace: bool = False,
 ) -> float:
     """The least number of labels with that accuracy, which must lie above chance and below that of all labels."""
     limit, per_label = _noise(num_classes, dim, spread, cosine, in_subspace)
@@ -74,6 +81,11 @@ def coverage_labels(num_classes: float, missed: float = MISSED) -> float:
     By the union bound, so never too few; 2 % too many at two classes and less than 1 % from three on.
     """
     return float(np.log(num_classes / missed) / -np.log1p(-1 / num_classes))
+
+
+def two_class_labels(num_classes: float, missed: float = MISSED) -> float:
+    """Labels drawn at random until they are of two classes at least but for a share ``missed`` of draws."""
+    return float(1 - np.log(missed) / np.log(num_classes))
 
 
 def coverage_probability(num_labels: float, num_classes: float) -> float:
@@ -102,6 +114,8 @@ def _accuracy(setting: Setting, in_subspace: bool) -> float:
 
 def _outside(setting: Setting, in_subspace: bool) -> str | None:
     dim, num_classes = setting.given("dim", "num_classes")
+    if setting.optimizer == "adam":
+        return "holds for class means: an encoder trained by adam keeps noise of its start and needs more labels"
     if setting.spread <= 0:
         return "needs a spread above 0: where all sources of a class are alike, one label of each class tells all"
     if dim < 16:
@@ -125,7 +139,7 @@ CLASS_MEAN_LABELS = Law(
     outside=lambda setting: _outside(setting, in_subspace=False),
     threshold=lambda setting: _labels(setting, in_subspace=False),
     outcome=lambda setting: _accuracy(setting, in_subspace=False),
-    band=frozen(0.0, 0.0, 0),
+    band=frozen(0.013, 0.067, 17),
     section="section L5",
 )
 
@@ -143,7 +157,7 @@ LABELS_SUBSPACE = Law(
     outside=lambda setting: _outside(setting, in_subspace=True),
     threshold=lambda setting: _labels(setting, in_subspace=True),
     outcome=lambda setting: _accuracy(setting, in_subspace=True),
-    band=frozen(0.0, 0.0, 0),
+    band=frozen(0.014, 0.038, 8),
     section="section L5",
     is_control=True,
 )
@@ -161,7 +175,7 @@ LABEL_COVERAGE = Law(
     outside=lambda setting: None,
     threshold=lambda setting: coverage_labels(*setting.given("num_classes")),
     outcome=lambda setting: coverage_probability(*setting.given("num_labels", "num_classes")),
-    band=frozen(0.0, 0.0, 0),
+    band=frozen(0.006, 0.018, 6),
     section="section L5",
 )
 
@@ -176,8 +190,8 @@ TWO_CLASSES = Law(
     assumptions=LABEL_COVERAGE.assumptions,
     validity="two classes or more; exact",
     outside=lambda setting: None,
-    threshold=lambda setting: 1 + np.log(1 / MISSED) / np.log(*setting.given("num_classes")),
+    threshold=lambda setting: two_class_labels(*setting.given("num_classes")),
     outcome=lambda setting: two_class_probability(*setting.given("num_labels", "num_classes")),
-    band=frozen(0.0, 0.0, 0),
+    band=frozen(0.0, 0.0, 6),
     section="section L5",
 )

@@ -1,4 +1,4 @@
-"""One identity block: its success from cosine moments, and the sigma where it breaks (docs/theory.md, section L2).
+"""One identity block: its success from cosine moments, and the sigma where it breaks (docs/theory.md, section 2).
 
 Shape suffixes: K classes, Q quadrature points over the partners of a row.
 """
@@ -73,7 +73,7 @@ def success_from_moments(
 
 
 def pair_auc_from_moments(moments: CosineMoments) -> Array:
-    """Probability that a within-class cosine exceeds one across classes, both Gaussian (docs/theory.md, section L2)."""
+    """Probability that a within-class cosine exceeds one across classes, both Gaussian (docs/theory.md, section 0.3)."""
     spread = np.hypot(moments.within_sd, moments.across_sd)
     return np.asarray(ndtr((moments.within_mean - moments.across_mean) / spread))
 
@@ -196,7 +196,7 @@ ONE_BLOCK = Law(
     threshold=_threshold,
     outcome=_outcome,
     band=frozen(0.0088, 0.0582, 42),
-    section="L2",
+    section="section 2.3",
 )
 ONE_BLOCK_JSD = dataclasses.replace(
     ONE_BLOCK,

@@ -1,4 +1,4 @@
-"""The spectral limit: up to which noise, or from which batch, one batch shows its class subspace (theory, section L3).
+"""The spectral limit: up to which noise, or from which batch, one batch shows its class subspace (theory, section 5).
 
 Baik, Ben Arous and Peche (2005): an eigenvalue of the between-class covariance stands out of the noise's spectrum only
 above a critical ratio. Lesieur et al. (2016): conjectured to be the best possible for K <= 4 + 2 sqrt(N / d).
@@ -63,7 +63,7 @@ SPECTRAL = Law(
     outside=_outside,
     threshold=_sigma_max,
     band=frozen(0.068, 0.105, 2),
-    section="L3",
+    section="section 5.1",
 )
 SPECTRAL_BATCH = dataclasses.replace(
     SPECTRAL,

@@ -1,4 +1,4 @@
-"""The sigma and the batch at which a stack of identity blocks breaks (docs/theory.md, section L2)."""
+"""The sigma and the batch at which a stack of identity blocks breaks (docs/theory.md, section 3)."""
 
 import dataclasses
 
@@ -109,7 +109,7 @@ STATE_EVOLUTION = Law(
     threshold=_sigma_max,
     outcome=_outcome,
     band=_band,
-    section="L2",
+    section="section 3.5",
 )
 STATE_EVOLUTION_BATCH = Law(
     name="state_evolution_batch",
@@ -125,5 +125,5 @@ STATE_EVOLUTION_BATCH = Law(
     threshold=_batch_min,
     outcome=_outcome_of_batch,
     band=lambda setting: _BANDS_OF_BATCH[setting.residual],
-    section="L2",
+    section="section 3.5",
 )
