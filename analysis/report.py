@@ -129,8 +129,10 @@ def _word_moments(part: Slice, measured: pd.Series) -> list[str]:
             shown = "  ".join(f"{strength:g}: {value:.3f}" for strength, value in predicted.items())
             largest = error.loc[error.abs().idxmax()]
             fall = falls_at(predicted, part.criterion)
+            found = part.fit.falling.estimate if part.fit is not None else None
             place = "no fall through the criterion" if fall is None else f"falls through the criterion at {fall:.2g}"
-            lines.append(f"one identity block by cosines of the {source}: {place}")
+            ratio = "" if fall is None or found is None else f", measured/predicted {found / fall:.2f}"
+            lines.append(f"one identity block by cosines of the {source}: {place}{ratio}")
             lines.append(f"    predicted {shown} (largest error {largest:+.2g})")
     return lines
 

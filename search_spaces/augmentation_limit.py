@@ -66,7 +66,7 @@ SPACE = SearchSpace(
         evaluation=EvaluationConfig(split="test", knn_bank=0, num_points=1),
     ),
     scientific=(STRENGTHS,),
-    nuisance=(Axis(path="optimizer.learning_rate", values=(3e-5, 1e-4, 3e-4), label="learning rate"),),
+    nuisance=(Axis(path="optimizer.learning_rate", values=(1e-4, 3e-4, 1e-3), label="learning rate"),),
     criterion=Criterion(metric="p", fraction=0.5),
     tuning={"evaluation.split": "validation"},
     margin_octaves=0.15,
@@ -124,4 +124,5 @@ SPACE = SearchSpace(
         },
     },
     datasets={"fashion_mnist": {}, "digits": {}, "cifar10": {}, "cifar100": {"batch.eval": 1_200}, "clusters": {}},
+    grids={"digits": {"optimizer.learning_rate": (3e-4, 1e-3, 3e-3)}},
 )
