@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from analysis.escape import EscapeComparison, compare_escapes
 from analysis.frames import designs_frame, floor_values, measured, outcome_values, raw_knn, replicates_frame
 from analysis.laws import LawLine, law_json, law_lines
 from analysis.moments import METRICS, MomentsPrediction, predict_from_moments
@@ -85,6 +86,7 @@ class Slice:
     knn: KnnComparison | None
     laws: tuple[LawLine, ...]
     from_moments: MomentsPrediction | None
+    escapes: EscapeComparison | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +208,7 @@ def _slice(
         knn=_knn(ledger, design, axis, measured(usable)) if is_first else None,
         laws=_laws(design, criterion, axis, usable, fit),
         from_moments=_from_moments(ledger, design, criterion, axis, usable),
+        escapes=compare_escapes(usable, design.laws) if is_first else None,
     )
 
 
@@ -317,6 +320,7 @@ def to_json(answer_: StudyAnswer) -> dict[str, Any]:
                 "knn": None if part.knn is None else vars(part.knn),
                 "laws": [law_json(line) for line in part.laws],
                 "from_moments": None if part.from_moments is None else vars(part.from_moments),
+                "escapes": None if part.escapes is None else vars(part.escapes),
             }
         )
     return {

@@ -103,6 +103,8 @@ def _word_slice(result: StudyAnswer, part: Slice) -> list[str]:
     metric, floor = part.criterion.metric, _FLOORS[part.criterion.floor]
     means = mean_curve(part.frame, axis, design, part.criterion)
     lines.append(f"{metric} ({floor} {fit.floor:.3f}): " + _points(means, axis))
+    if part.escapes is not None:
+        lines.append(part.escapes.sentence())
     if part.from_moments is not None:
         lines += _word_moments(part, means.set_index(axis)["mean"])
     if len(part.untuned):

@@ -75,6 +75,7 @@ SPACE = SearchSpace(
     criterion=Criterion(metric="mean_cosine", level=0.5, floor="zero"),
     budget=Budget(replicates=16),
     margin_octaves=0.15,
+    laws={"clusters": ("frozen_rate", "frozen_escape", "oar_escape")},
     variants={
         "info_nce": Variant(),
         # The first step, which makes the collapse, is left to InfoNCE: OAR starts from the collapsed state.
@@ -104,6 +105,7 @@ SPACE = SearchSpace(
             ),
             criterion=Criterion(metric="p", level=0.5, floor="zero"),
             budget=Budget(replicates=3),
+            laws={"clusters": ("depth", "depth_state_evolution")},
             recipes=(
                 *(
                     _stack(dim, num_classes, sigma, residual=residual)
