@@ -1,0 +1,215 @@
+"""Laws beside measured thresholds: on invented runs that follow a law, and on some that do not."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.answer import StudyAnswer, answer, to_json
+from analysis.escape import compare_escapes
+from analysis.figures import draw_answer
+from analysis.laws import LawLine, setting_of
+from analysis.report import word_answer
+from study.config import Replicate, ReplicateConfig, with_values
+from study.config import to_json as to_json_config
+from study.design import Design, load_space, make_design
+from study.limits import LAWS
+from study.limits.law import Setting
+from study.results.ledger import Ledger
+from study.results.store import Store
+from study.space import Axis, Budget, Criterion, Recipe, SearchSpace, Variant
+from tests.synthetic import Result, ResultOf, fill
+
+CONFIG = with_values(
+    ReplicateConfig(),
+    {
+        "data.name": "clusters",
+        "data.clusters.num_sources": 1_000,
+        "batch.eval": 60,
+        "model.encoder": "none",
+        "model.init": "identity",
+        "model.num_blocks": 1,
+        "horizon.length": 0,
+        "evaluation.knn_bank": 0,
+    },
+)
+SIGMAS = Axis(path="data.strength", values=(0.9, 1.1, 1.3, 1.5, 1.8, 2.2), label="sigma")
+HALF = Criterion(metric="p", level=0.5, floor="zero")
+
+
+def law_design(**changes: Any) -> Design:
+    fields: dict[str, Any] = {
+        "name": "known",
+        "question": "Do the laws hold?",
+        "config": CONFIG,
+        "scientific": (SIGMAS,),
+        "nuisance": (),
+        "criterion": HALF,
+        "budget": Budget(replicates=3),
+        "laws": {"clusters": ("one_block", "one_block_jsd", "state_evolution", "control_bbp_as_mass")},
+        "variants": {"learning": Variant()},
+        "profiles": {"laptop": {}},
+        "datasets": {"clusters": {}},
+    }
+    return make_design(SearchSpace(**(fields | changes)))
+
+
+def follows(name: str, factor: float = 1.0) -> ResultOf:
+    """Runs whose P is what a law says of ``sigma / factor``, with seeds that shift it a little."""
+
+    def result_of(replicate: Replicate) -> Result:
+        setting = setting_of(replicate.config, is_tuned=False)
+        outcome = LAWS[name].outcome
+        assert outcome is not None
+        assert setting.sigma is not None
+        value = outcome(dataclasses.replace(setting, sigma=setting.sigma / factor))
+        return Result(value=value + 0.002 * math.sin(1.7 * replicate.seed))
+
+    return result_of
+
+
+def answered(folder: Path, design: Design, result_of: ResultOf) -> StudyAnswer:
+    ledger = Ledger(Store(str(folder / "known")))
+    fill(ledger, design, result_of, replicates=3)
+    return answer(ledger, design.hash)
+
+
+def line_of(result: StudyAnswer, law: str, index: int = 0) -> LawLine:
+    (line,) = (line for line in result.slices[index].laws if line.law.name == law)
+    return line
+
+
+@pytest.fixture(scope="module")
+def lawful(tmp_path_factory: pytest.TempPathFactory) -> StudyAnswer:
+    return answered(tmp_path_factory.mktemp("lawful"), law_design(), follows("one_block"))
+
+
+class TestLaws:
+    def test_runs_that_follow_a_law_agree_with_it(self, lawful: StudyAnswer) -> None:
+        line = line_of(lawful, "one_block")
+        assert line.ratio == pytest.approx(1, abs=0.02)
+        assert line.ratio_low is not None
+        assert line.ratio_high is not None
+        assert line.ratio_low < 1 < line.ratio_high
+        assert line.is_inside_band
+
+    def test_a_control_is_named_and_fails(self, lawful: StudyAnswer) -> None:
+        line = line_of(lawful, "control_bbp_as_mass")
+        assert line.ratio is not None
+        assert line.ratio < 0.6
+        assert any("a control that must fail" in text for text in word_answer(lawful))
+
+    def test_runs_that_break_half_an_octave_early_lie_outside_the_band(self, tmp_path: Path) -> None:
+        result = answered(tmp_path, law_design(), follows("one_block", factor=2**-0.5))
+        line = line_of(result, "one_block")
+        assert line.ratio == pytest.approx(2**-0.5, rel=0.03)
+        assert line.is_inside_band is False
+        assert any("outside its verified band" in text for text in word_answer(result))
+
+    def test_a_law_of_another_setting_or_criterion_says_why_it_is_not_comparable(self, lawful: StudyAnswer) -> None:
+        (text,) = (text for text in word_answer(lawful) if text.startswith("not comparable"))
+        assert "one_block_jsd: its criterion is s_j = 0.5" in text
+        assert "state_evolution: covers 2 to 5 blocks" in text
+
+    def test_a_further_criterion_gets_its_own_fit_and_laws(self, tmp_path: Path) -> None:
+        ledger = Ledger(Store(str(tmp_path / "known")))
+        low = Criterion(metric="p", level=0.4, floor="zero")
+        design = law_design(further_criteria=(low,))
+        fill(ledger, design, follows("one_block"), replicates=3)
+        first, second = answer(ledger, design.hash).slices
+        assert first.fit is not None
+        assert second.fit is not None
+        assert first.fit.falling.estimate is not None
+        assert second.fit.falling.estimate is not None
+        assert second.fit.falling.estimate > first.fit.falling.estimate
+        assert [line.law.name for line in second.laws if not line.reason] == []
+
+    def test_every_recipe_has_its_own_prediction(self, tmp_path: Path) -> None:
+        recipes = (
+            Recipe(name="64", values={"data.clusters.dim": 64}),
+            Recipe(name="128", values={"data.clusters.dim": 128}, grids={"data.strength": (1.2, 1.5, 1.8, 2.1, 2.5)}),
+        )
+        result = answered(tmp_path, law_design(recipes=recipes), follows("one_block"))
+        assert [part.others for part in result.slices] == [{"recipe": "64"}, {"recipe": "128"}]
+        assert [part.grid for part in result.slices] == [SIGMAS.values, (1.2, 1.5, 1.8, 2.1, 2.5)]
+        values = [line_of(result, "one_block", index).predicted for index in (0, 1)]
+        assert values == [
+            LAWS["one_block"].threshold(Setting(dim=d, num_classes=5, batch=60, num_blocks=1)) for d in (64, 128)
+        ]
+        assert all(line_of(result, "one_block", index).is_inside_band for index in (0, 1))
+
+    def test_a_tuned_rate_is_told_to_the_laws(self) -> None:
+        assert setting_of(CONFIG, is_tuned=True).is_tuned
+        assert setting_of(CONFIG, is_tuned=False).weights == "identity"
+        assert setting_of(with_values(CONFIG, {"horizon.length": 10}), is_tuned=False).weights == "trained"
+
+    def test_the_json_holds_every_law(self, lawful: StudyAnswer) -> None:
+        (part,) = to_json(lawful)["slices"]
+        assert [law["law"] for law in part["laws"]] == list(lawful.design.laws)
+        assert part["laws"][0]["inside_band"] is True
+
+    def test_the_figure_shows_the_law_beside_the_data(self, lawful: StudyAnswer) -> None:
+        labels = draw_answer(lawful).legends[0].get_texts()
+        assert "law one_block" in [text.get_text() for text in labels]
+
+
+def test_two_finely_divided_axes_make_a_plane_with_measured_and_predicted_boundary(tmp_path: Path) -> None:
+    batches = Axis(path="batch.eval", values=(20, 40, 80, 160), label="batch")
+    result = answered(tmp_path, law_design(scientific=(SIGMAS, batches)), follows("one_block"))
+    figure = draw_answer(result)
+    (axes,) = (ax for ax in figure.axes if ax.get_xlabel() == "augmentation strength")
+    drawn = {line.get_label(): line.get_xydata() for line in axes.get_lines()}
+    law = drawn["law one_block"]
+    expected = [
+        (LAWS["one_block"].threshold(Setting(dim=64, num_classes=5, batch=n, num_blocks=1)), n) for n in batches.values
+    ]
+    np.testing.assert_allclose(law, expected)
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "measured: p = 0.5, 95 % interval" in texts
+
+
+class TestEscapes:
+    """Every run beside what the law makes of its own first step."""
+
+    CONFIG = with_values(make_design(load_space("over_fusion")).config, {"horizon.length": 800})
+
+    def runs(self, *rows: dict[str, float]) -> pd.DataFrame:
+        return pd.DataFrame([{"config": to_json_config(self.CONFIG), **row} for row in rows])
+
+    def predicted(self, norm: float, variance: float) -> float:
+        setting = setting_of(self.CONFIG, is_tuned=False)
+        measured = {"first_step_norm": norm, "first_step_variance": variance}
+        return LAWS["frozen_escape"].predict(dataclasses.replace(setting, **measured)).value
+
+    def test_measured_steps_are_divided_by_those_predicted_of_the_same_run(self) -> None:
+        runs = [(200.0, 0.005), (120.0, 0.008)]
+        rows = [
+            {"first_step_norm": r, "first_step_variance": v, "escape_step": 1.1 * self.predicted(r, v)} for r, v in runs
+        ]
+        found = compare_escapes(self.runs(*rows), ("frozen_escape",))
+        assert found is not None
+        assert found.ratios == pytest.approx((1.1, 1.1))
+        assert "2 escapes, measured/law median 1.10 (1.10 to 1.10)" in found.sentence()
+
+    def test_a_run_that_never_escaped_counts_as_predicted_where_the_law_says_so(self) -> None:
+        assert self.predicted(900.0, 0.005) > 800 > self.predicted(100.0, 0.005)
+        rows = [{"first_step_norm": r, "first_step_variance": 0.005, "escape_step": math.nan} for r in (900.0, 100.0)]
+        found = compare_escapes(self.runs(*rows), ("frozen_escape",))
+        assert found is not None
+        assert (found.ratios, found.num_censored, found.num_censored_as_predicted) == ((), 2, 1)
+
+    def test_a_run_that_never_collapsed_is_outside_the_law(self) -> None:
+        rows = [{"first_step_norm": 3.0, "first_step_variance": 0.9, "escape_step": 1.0}]
+        found = compare_escapes(self.runs(*rows), ("frozen_escape",))
+        assert found is not None
+        assert (found.num_refused, found.ratios) == (1, ())
+        assert "outside the law" in found.sentence()
+
+    def test_without_the_law_or_the_measurement_nothing_is_compared(self) -> None:
+        rows = [{"first_step_norm": 200.0, "first_step_variance": 0.005, "escape_step": 300.0}]
+        assert compare_escapes(self.runs(*rows), ()) is None
+        assert compare_escapes(pd.DataFrame({"p": [0.1]}), ("frozen_escape",)) is None
