@@ -82,7 +82,7 @@ def setting_of(config: ReplicateConfig, *, is_tuned: bool) -> Setting:
         schedule=config.optimizer.schedule,
         learning_rate=config.optimizer.learning_rate,
         is_tuned=is_tuned,
-        temperature=config.loss.temperature,
+        temperature=config.loss.temperature if config.trainer == "oar" and config.loss.contrast != "none" else None,
         oar_weight=config.loss.oar_weight if config.trainer == "oar" else None,
         num_labels=config.data.label_fraction * clusters.num_sources,
         embedding_dim=model.embedding_dim,

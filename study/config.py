@@ -143,8 +143,9 @@ class BatchConfig:
 class ModelConfig:
     """Encoder, projection and fusion head.
 
-    ``encoder="none"`` feeds vectors, or the pixels of images, straight into the head; ``linear`` and ``mlp`` encode vectors. A projection of
-    ``projection_dim`` outputs (0: none) lies between the embeddings, which are judged, and what the loss sees.
+    ``encoder="none"`` feeds vectors, or the pixels of images, straight into the head; ``linear`` and ``mlp`` encode
+    vectors. A projection of ``projection_dim`` outputs (0: none) lies between the embeddings, which are judged, and
+    what the loss sees.
     """
 
     encoder: Literal["none", "linear", "mlp", "small", "resnet18"] = "small"

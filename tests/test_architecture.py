@@ -25,6 +25,7 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.design": "study.config study.space",
         "search_spaces": "study.space study.config",
         "study.limits": "numpy scipy study.limits",
+        "study.limits.__main__": "study.limits study.command_line",
         "study.inference": "numpy scipy study.inference study.space",
         "study.affinity": "torch",
         "study.tiling": "torch study.affinity",

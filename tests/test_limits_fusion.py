@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from study.limits import depth, extreme_value, geometric, one_block, spectral, state_evolution
+from study.limits import depth, extreme_value, geometric, one_block, spectral, state_evolution, unbalanced
 from study.limits.fusion_state import marchenko_pastur, success_by_block
 from study.limits.law import Law, NotApplicableError, Setting
 from study.limits.moments import (
@@ -226,18 +226,18 @@ class TestUnequalClasses:
 
     def test_simulation_agrees(self) -> None:
         p, _ = simulated(1.5, np.repeat(np.arange(4), self.SIZES_K), 128, 0.0)
-        assert one_block.success_of_sizes(1.5, 128, self.SIZES_K) == pytest.approx(p, abs=0.03)
+        assert unbalanced.success_of_sizes(1.5, 128, self.SIZES_K) == pytest.approx(p, abs=0.03)
 
     def test_equal_sizes_are_the_balanced_law(self) -> None:
         setting = Setting(dim=64, num_classes=4, batch=48, num_blocks=1)
         balanced_sigma = one_block.ONE_BLOCK.predict(setting).value
-        assert one_block.sigma_max_of_sizes(64, np.full(4, 12)) == pytest.approx(balanced_sigma, rel=1e-6)
+        assert unbalanced.sigma_max_of_sizes(64, np.full(4, 12)) == pytest.approx(balanced_sigma, rel=1e-6)
 
     def test_the_order_of_classes_does_not_matter(self) -> None:
         sigmas = np.array([0.5, 1.0, 2.0])
-        forward = one_block.success_of_sizes(sigmas, 64, self.SIZES_K, -0.2)
-        assert forward == pytest.approx(one_block.success_of_sizes(sigmas, 64, self.SIZES_K[::-1], -0.2))
-        assert forward[1] == pytest.approx(float(one_block.success_of_sizes(1.0, 64, self.SIZES_K, -0.2)))
+        forward = unbalanced.success_of_sizes(sigmas, 64, self.SIZES_K, -0.2)
+        assert forward == pytest.approx(unbalanced.success_of_sizes(sigmas, 64, self.SIZES_K[::-1], -0.2))
+        assert forward[1] == pytest.approx(float(unbalanced.success_of_sizes(1.0, 64, self.SIZES_K, -0.2)))
 
 
 class TestStateEvolution:

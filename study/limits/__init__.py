@@ -5,11 +5,13 @@ from study.limits.depth import DEPTH, DEPTH_STATE_EVOLUTION
 from study.limits.extreme_value import EXTREME_VALUE
 from study.limits.frozen_collapse import FROZEN_ESCAPE, FROZEN_RATE, OAR_ESCAPE
 from study.limits.geometric import GEOMETRIC
-from study.limits.labels import CLASS_MEAN_LABELS, LABEL_COVERAGE, LABELS_SUBSPACE
+from study.limits.labels import CLASS_MEAN_LABELS, LABEL_COVERAGE, LABELS_SUBSPACE, TWO_CLASSES
+from study.limits.labels_trained import LABELS_TRAINED
 from study.limits.law import Law
 from study.limits.one_block import ONE_BLOCK, ONE_BLOCK_CLOSED, ONE_BLOCK_JSD
 from study.limits.spectral import CONTROL_BBP_AS_MASS, SPECTRAL, SPECTRAL_BATCH
 from study.limits.state_evolution import STATE_EVOLUTION, STATE_EVOLUTION_BATCH
+from study.limits.unbalanced import ONE_BLOCK_UNBALANCED
 
 LAWS: dict[str, Law] = {
     "geometric": GEOMETRIC,
@@ -17,6 +19,7 @@ LAWS: dict[str, Law] = {
     "one_block_closed": ONE_BLOCK_CLOSED,
     "one_block": ONE_BLOCK,
     "one_block_jsd": ONE_BLOCK_JSD,
+    "one_block_unbalanced": ONE_BLOCK_UNBALANCED,
     "state_evolution": STATE_EVOLUTION,
     "state_evolution_batch": STATE_EVOLUTION_BATCH,
     "depth": DEPTH,
@@ -31,5 +34,7 @@ LAWS: dict[str, Law] = {
     "oar_escape": OAR_ESCAPE,
     "class_mean_labels": CLASS_MEAN_LABELS,
     "labels_subspace": LABELS_SUBSPACE,
+    "labels_trained": LABELS_TRAINED,
     "label_coverage": LABEL_COVERAGE,
+    "two_classes": TWO_CLASSES,
 }

@@ -1,7 +1,7 @@
 """InfoNCE near the collapse to one point: a saddle, how many steps the way out takes, and what large steps break.
 
 The model is the one of free embeddings: every row is a unit vector of its own that plain gradient descent moves on the
-sphere, and no encoder ties them together (docs/theory.md, section L5). N rows are M sources of V views each.
+sphere, and no encoder ties them together (docs/theory.md, section 9). N rows are M sources of V views each.
 """
 
 from typing import NamedTuple
@@ -29,7 +29,7 @@ class CollapseHessian(NamedTuple):
 
 
 def collapse_hessian(batch: int, temperature: float, embedding_dim: int, num_views: int = 2) -> CollapseHessian:
-    """The Hessian of InfoNCE where all ``batch`` unit embeddings coincide, in nats (docs/theory.md, section L5)."""
+    """The Hessian of InfoNCE where all ``batch`` unit embeddings coincide, in nats (docs/theory.md, section 9.1)."""
     tangent, num_sources = embedding_dim - 1, batch // num_views
     return CollapseHessian(
         between=-2 / (temperature * (batch - 1)),
@@ -48,7 +48,7 @@ def escape_path(
     The sources form a Gaussian cloud at an angle theta from its middle. log tan theta grows by log(1 - eta h) per
     step, h the negative eigenvalue, slowed down where the softmax looks at near rows and at its positives only:
     1 / [(1 + a/t) ((N - V) + (V - 1) / E) / (N - 1)] with a = sin^2 theta / (p - 1) and E the mean of exp(s/t) over
-    other sources, relative to that at the single point (docs/theory.md, section L5).
+    other sources, relative to that at the single point (docs/theory.md, section 9.2).
     """
     start = 0.5 * np.log(variance / (1 - variance))
     log_tangent = np.arange(start, max(start, 0.0) + 4.0, _LOG_STEP)
@@ -66,7 +66,7 @@ def alignment_rate(batch: float, temperature: float, embedding_dim: float) -> fl
     """Learning rate above which two views of a source no longer settle on one another, for V = 2.
 
     The least of 2 / curvature of the within-source mode at the collapse and where the sources are spread evenly; P+ is
-    the positive's share of the softmax there (docs/theory.md, section L5).
+    the positive's share of the softmax there (docs/theory.md, section 9.3).
     """
     num_sources = batch / 2
     positive = np.exp(1 / temperature)
@@ -136,14 +136,14 @@ FREE_ESCAPE = Law(
     metric="mean_cosine",
     level=0.5,
     inputs=("train_batch", "temperature", "learning_rate", "first_step_variance", "embedding_dim"),
-    assumptions="Free unit embeddings, not an encoder; full-batch gradient descent without momentum; the views of a "
-    "source start together and the sources isotropically around one point.",
+    assumptions="free unit embeddings, not an encoder; full-batch gradient descent without momentum; the views of a "
+    "source start together and the sources isotropically around one point",
     validity="temperature >= 0.1, N >= 2V, variance at the start below 1/2; not verified below 8 steps",
     outside=_not_free_escape,
     threshold=_free_escape_steps,
     outcome=_free_escape_outcome,
     band=frozen(0.008, 0.044, 42),
-    section="section L5",
+    section="section 9.2",
 )
 
 ALIGNMENT_RATE = Law(
@@ -154,11 +154,11 @@ ALIGNMENT_RATE = Law(
     metric="alignment",
     level=0.04,
     inputs=("train_batch", "temperature", "embedding_dim"),
-    assumptions="Free unit embeddings, not an encoder, from a random start; full-batch gradient descent without "
-    "momentum; alignment is the mean squared distance of two views of a source.",
+    assumptions="free unit embeddings, not an encoder, from a random start; full-batch gradient descent without "
+    "momentum; alignment is the mean squared distance of two views of a source",
     validity="temperature >= 0.3, two views",
     outside=_not_alignment,
     threshold=lambda setting: alignment_rate(*setting.given("train_batch", "temperature", "embedding_dim")),
     band=frozen(0.033, 0.237, 16),
-    section="section L5",
+    section="section 9.3",
 )

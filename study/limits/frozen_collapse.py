@@ -2,7 +2,7 @@
 
 A first large step blows a linear encoder up along the common mean of its inputs: all embeddings are parallel and of
 norm R_1, and gradients of cosines fall with its square. What is left of the sources' differences grows exponentially,
-and faster while the norm shrinks. That flow has four numbers (docs/theory.md, section L5): the common part of the
+and faster while the norm shrinks. That flow has four numbers (docs/theory.md, sections 9.4 and 9.5): the common part of
 embeddings along the mean of the anchors and across it, and the class part along the anchors and across them. InfoNCE
 pushes embeddings away from the common part, OAR pulls them to their anchors; both move an encoder through its inputs,
 so each number moves in proportion to the variance of the inputs behind it.
@@ -38,7 +38,7 @@ class InputGeometry(NamedTuple):
 
 
 def input_geometry(dim: float, num_classes: float, cosine: float, spread: float, mean_norm: float) -> InputGeometry:
-    """Second moments of the sources of the data model (docs/theory.md, section 0)."""
+    """Second moments of the sources of the data model (docs/theory.md, section 0.1)."""
     classes = (1 - cosine) / num_classes
     return InputGeometry(
         mean=mean_norm**2 + (1 + (num_classes - 1) * cosine) / num_classes,
@@ -154,8 +154,8 @@ def _critical_rate(setting: Setting) -> float:
 def _not_frozen(setting: Setting) -> str | None:
     if setting.optimizer != "sgd":
         return "covers plain gradient descent, not adam"
-    if (setting.sigma or 0.0) > 1.5:
-        return "was verified for sigma up to 1.5"
+    if max(setting.sigma or 0.0, setting.spread) > 1.5:
+        return "was verified for sigma and spread up to 1.5"
     if (setting.oar_weight or 0.0) > 5:
         return "was verified for oar_weight up to 5"
     if setting.schedule == "cosine":
@@ -190,10 +190,10 @@ def _not_oar_escape(setting: Setting) -> str | None:
 
 _INPUTS = ("dim", "num_classes", "temperature", "optimizer", "first_step_norm", "first_step_variance")
 _ASSUMPTIONS = (
-    "A linear encoder, plain gradient descent without momentum at a constant rate; R_1 and v_0 of unaugmented rows "
-    "after the first step."
+    "a linear encoder, plain gradient descent without momentum at a constant rate; R_1 and v_0 of unaugmented rows "
+    "after the first step"
 )
-_ASSUMPTIONS_OAR = _ASSUMPTIONS + " OAR joins after the first step, with a batch of labelled views of every class."
+_ASSUMPTIONS_OAR = _ASSUMPTIONS + "; OAR joins after the first step, with a batch of labelled views of every class"
 
 FROZEN_ESCAPE = Law(
     name="frozen_escape",
@@ -204,12 +204,13 @@ FROZEN_ESCAPE = Law(
     level=0.5,
     inputs=(*_INPUTS, "learning_rate"),
     assumptions=_ASSUMPTIONS,
-    validity="common mean of the inputs >= 1, v_0 < 0.25, spread <= 1.5; small steps after the first",
+    validity="common mean of the inputs >= 1, v_0 < 0.25, spread and sigma <= 1.5, OAR's lambda <= 5; later steps "
+    "turn the common direction by less than 0.3",
     outside=_not_frozen_escape,
     threshold=_escape_steps,
     outcome=_cosine_after_steps,
     band=frozen(0.054, 0.164, 50),
-    section="section L5",
+    section="section 9.4",
 )
 
 OAR_ESCAPE = dataclasses.replace(
@@ -219,6 +220,7 @@ OAR_ESCAPE = dataclasses.replace(
     inputs=(*FROZEN_ESCAPE.inputs, "oar_weight"),
     assumptions=_ASSUMPTIONS_OAR,
     outside=_not_oar_escape,
+    section="section 9.5",
     band=frozen(0.050, 0.250, 199),
 )
 
@@ -230,10 +232,10 @@ FROZEN_RATE = Law(
     metric="mean_cosine",
     level=0.5,
     inputs=(*_INPUTS, "steps"),
-    assumptions=_ASSUMPTIONS_OAR + " R_1 grows in proportion to the rate, v_0 does not move with it.",
+    assumptions=_ASSUMPTIONS_OAR + "; R_1 grows in proportion to the rate, v_0 does not move with it",
     validity=FROZEN_ESCAPE.validity,
     outside=_not_frozen,
     threshold=_critical_rate,
     band=frozen(0.085, 0.260, 54),
-    section="section L5",
+    section="section 9.4",
 )

@@ -1,7 +1,7 @@
 """How many labels a classifier needs that knows its classes by the means of their labelled examples.
 
 Anchors that are tied to class means decide like the nearest mean. Its error has two parts: the sources of a class
-differ by the spread tau, and a mean of n_F / K labelled sources keeps a part of it (docs/theory.md, section L5).
+differ by the spread tau, and a mean of n_F / K labelled sources keeps a part of it (docs/theory.md, section 10.1).
 """
 
 import numpy as np
@@ -114,8 +114,8 @@ def _accuracy(setting: Setting, in_subspace: bool) -> float:
 
 def _outside(setting: Setting, in_subspace: bool) -> str | None:
     dim, num_classes = setting.given("dim", "num_classes")
-    if setting.optimizer == "adam":
-        return "holds for class means: an encoder trained by adam keeps noise of its start and needs more labels"
+    if setting.optimizer is not None and setting.steps != 1:
+        return "covers class means, as after one step: an encoder that is trained on needs more labels"
     if setting.spread <= 0:
         return "needs a spread above 0: where all sources of a class are alike, one label of each class tells all"
     if dim < 16:
@@ -133,14 +133,14 @@ CLASS_MEAN_LABELS = Law(
     metric="accuracy_clean",
     fraction=0.5,
     inputs=("dim", "num_classes", "spread"),
-    assumptions="Anchors tied to class means, as after one step of OAR on a linear encoder with small weights; equally "
-    "many labels of each class; the rise from chance. An encoder trained by OAR needs more labels.",
+    assumptions="anchors tied to class means, as after one step of OAR on a linear encoder with small weights; equally "
+    "many labels of each class; the rise from chance; an encoder trained by OAR needs more labels",
     validity="dim >= 16, spread > 0, at least one label of each class",
     outside=lambda setting: _outside(setting, in_subspace=False),
     threshold=lambda setting: _labels(setting, in_subspace=False),
     outcome=lambda setting: _accuracy(setting, in_subspace=False),
     band=frozen(0.013, 0.067, 17),
-    section="section L5",
+    section="section 10.1",
 )
 
 LABELS_SUBSPACE = Law(
@@ -151,14 +151,14 @@ LABELS_SUBSPACE = Law(
     metric="accuracy_clean",
     fraction=0.5,
     inputs=("dim", "num_classes", "spread"),
-    assumptions="Class means within the K dimensions of the centres; a reference that training does not reach: "
-    "InfoNCE keeps the differences between the sources of a class.",
+    assumptions="class means within the K dimensions of the centres; a reference that training does not reach: "
+    "InfoNCE keeps the differences between the sources of a class",
     validity="dim >= 16, spread > 0, at least one label of each class",
     outside=lambda setting: _outside(setting, in_subspace=True),
     threshold=lambda setting: _labels(setting, in_subspace=True),
     outcome=lambda setting: _accuracy(setting, in_subspace=True),
     band=frozen(0.014, 0.038, 8),
-    section="section L5",
+    section="section 10.1",
     is_control=True,
 )
 
@@ -170,13 +170,13 @@ LABEL_COVERAGE = Law(
     metric="class_coverage",
     level=1 - MISSED,
     inputs=("num_classes",),
-    assumptions="Labels drawn independently, all classes equally likely; drawn class by class they always cover.",
+    assumptions="labels drawn independently, all classes equally likely; drawn class by class they always cover",
     validity="two classes or more",
     outside=lambda setting: None,
     threshold=lambda setting: coverage_labels(*setting.given("num_classes")),
     outcome=lambda setting: coverage_probability(*setting.given("num_labels", "num_classes")),
     band=frozen(0.006, 0.018, 6),
-    section="section L5",
+    section="section 10.3",
 )
 
 TWO_CLASSES = Law(
@@ -193,5 +193,5 @@ TWO_CLASSES = Law(
     threshold=lambda setting: two_class_labels(*setting.given("num_classes")),
     outcome=lambda setting: two_class_probability(*setting.given("num_labels", "num_classes")),
     band=frozen(0.0, 0.0, 6),
-    section="section L5",
+    section="section 10.3",
 )

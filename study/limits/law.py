@@ -26,10 +26,11 @@ class NotApplicableError(ValueError):
 class Setting:
     """A recipe in the symbols of the theory. None: not given, so a law that needs it does not apply.
 
-    ``batch`` and ``train_batch`` count rows (images times views). ``num_examples`` (S) is given instead of ``steps``
-    where the number of training images is what is held fixed; ``is_tuned`` says that the learning rate is chosen anew
-    at every value. ``first_step_norm`` (R_1) and ``first_step_variance`` (v_0, one minus the mean cosine) are measured
-    after the first training step.
+    ``batch`` and ``train_batch`` count rows (images times views). ``class_sizes`` are rows of the judged batch where
+    classes differ in size, in place of ``batch`` and ``num_classes``. ``num_examples`` (S) is given instead of
+    ``steps`` where the number of training images is what is held fixed; ``is_tuned`` says that the learning rate is
+    chosen anew at every value. ``first_step_norm`` (R_1) and ``first_step_variance`` (v_0, one minus the mean cosine)
+    are measured after the first training step.
     """
 
     dim: int | None = None
@@ -38,6 +39,7 @@ class Setting:
     sigma: float | None = None
     batch: float | None = None
     train_batch: float | None = None
+    class_sizes: tuple[int, ...] | None = None
     num_blocks: float | None = None
     residual: bool = True
     centred: bool = False
@@ -141,6 +143,8 @@ class Law:
         missing = [name for name in self.inputs if getattr(setting, name) is None]
         if missing:
             return f"needs {' and '.join(missing)}"
+        if setting.class_sizes is not None and "class_sizes" not in self.inputs:
+            return "assumes classes of one size, but class_sizes are given"
         return self.outside(setting)
 
     def predict(self, setting: Setting) -> Prediction:

@@ -42,7 +42,7 @@ class CosineMoments(NamedTuple):
 
 
 def rectified_gaussian(mean: Values, sd: Values) -> RectifiedGaussian:
-    """Moments of the rectified Gaussian of a mean and an s.d. (docs/theory.md, section 2.2); an s.d. of 0 is allowed."""
+    """Moments of the rectified Gaussian of a mean and an s.d. (theory, section 2.2); an s.d. of 0 is allowed."""
     spread = np.maximum(sd, LEAST_SD)
     score = np.asarray(mean) / spread
     positive = ndtr(score)
@@ -80,7 +80,7 @@ def cosine_sd(sigma: Values, dim: Values, cosine: Values) -> Array:
 
 
 def cosine_moments(sigma: Values, dim: Values, cosine: Values = 0.0) -> CosineMoments:
-    """Cosine moments of views of centres with pairwise cosine ``cosine`` in ``dim`` dimensions (theory, section 2.1)."""
+    """Cosine moments of views of centres with pairwise cosine ``cosine`` in ``dim`` dimensions (section 2.1)."""
     rho = concentration(sigma)
     return CosineMoments(
         within_mean=rho,
@@ -107,7 +107,7 @@ def success_of_jsd(jsd: Values, chance: Values) -> Array:
 
 
 def shared_mass(values: Values) -> Array:
-    """h(x) = (1 + x) log(1 + x) - x log x, the concave part of the divergence of a row (docs/theory.md, section 0.3)."""
+    """h(x) = (1 + x) log(1 + x) - x log x, the concave part of the divergence of a row (theory, section 0.3)."""
     x = np.asarray(values, np.float64)
     return np.asarray((1 + x) * np.log1p(x) - xlogy(x, x))
 
@@ -121,7 +121,7 @@ def jsd_of_uneven_mass(mass: Values, weights_Q: Values, shares_Q: Values | None 
     """JSD (nats) of a row that spreads ``mass`` over its partners in proportion to ``weights_Q`` (last axis).
 
     ``shares_Q`` is the share of partners at each weight (default: equal); what is missing to 1 weighs nothing.
-    J = log 2 - E h(p w / E w) / 2 (docs/theory.md, section 0.3): :func:`jsd_of_mass` for equal weights, more for others.
+    J = log 2 - E h(p w / E w) / 2 (theory, section 0.3): :func:`jsd_of_mass` for equal weights, more for others.
     """
     weights = np.asarray(weights_Q, np.float64)
     shares = np.full(weights.shape[-1], 1 / weights.shape[-1]) if shares_Q is None else np.asarray(shares_Q)

@@ -73,7 +73,7 @@ def success_from_moments(
 
 
 def pair_auc_from_moments(moments: CosineMoments) -> Array:
-    """Probability that a within-class cosine exceeds one across classes, both Gaussian (docs/theory.md, section 0.3)."""
+    """Probability that a within-class cosine exceeds one across classes, both Gaussian (theory, section 0.3)."""
     spread = np.hypot(moments.within_sd, moments.across_sd)
     return np.asarray(ndtr((moments.within_mean - moments.across_mean) / spread))
 
@@ -117,29 +117,6 @@ def sigma_max_closed(dim: Values, num_classes: Values) -> Array:
     """
     ratio = (np.asarray(num_classes) + 1) / np.sqrt(2 * np.pi * np.asarray(dim, np.float64))
     return np.asarray(np.sqrt(np.sqrt(1 + ratio**2) / ratio - 1))
-
-
-def success_of_sizes(sigma: Values, dim: int, sizes_K: Array, cosine: float = 0.0) -> Array:
-    """P of one block for classes of unequal sizes, against the chance that they have; shape of ``sigma``.
-
-    A row of class k puts (n_k - 1) f_in / ((n_k - 1) f_in + (N - n_k) f_out) on its partners; p_in and chance are means
-    over rows, so a class counts by its share.
-    """
-    sizes_K = np.asarray(sizes_K, np.float64)
-    rows = sizes_K.sum()
-    moments = cosine_moments(np.asarray(sigma, np.float64)[..., None], dim, cosine)
-    within = (sizes_K - 1) * rectified_mean(moments.within_mean, moments.within_sd)
-    across = (rows - sizes_K) * rectified_mean(moments.across_mean, moments.across_sd)
-    share_K = sizes_K / rows
-    mass = np.asarray((share_K * within / (within + across)).sum(-1))
-    return success_of_mass(mass, float((share_K * (sizes_K - 1)).sum() / (rows - 1)))
-
-
-def sigma_max_of_sizes(dim: int, sizes_K: Array, cosine: float = 0.0, level: float = 0.5) -> float:
-    """The largest sigma with P at ``level`` for classes of unequal sizes; NaN where there is none."""
-    return crossing(
-        lambda sigma: success_of_sizes(sigma, dim, sizes_K, cosine), LEAST_SIGMA, most_sigma(dim), level=level
-    )
 
 
 def _outside(setting: Setting) -> str | None:

@@ -47,7 +47,9 @@ def _sigma_max(setting: Setting) -> float:
 
 def _batch_min(setting: Setting) -> float:
     sigma, dim, num_classes = setting.given("sigma", "dim", "num_classes")
-    return float(bbp_batch(sigma, dim, num_classes, setting.cosine))
+    batch = float(bbp_batch(sigma, dim, num_classes, setting.cosine))
+    # Fewer rows than one of every class are no batch to look for classes in.
+    return batch if batch >= num_classes else float("nan")
 
 
 SPECTRAL = Law(
