@@ -33,18 +33,7 @@ ONE = Setting(dim=64, num_classes=5, batch=60, num_blocks=1)
 FREE = Setting(train_batch=32, num_views=2, temperature=0.5, embedding_dim=16)
 # A setting that each law says something about; a new law adds its own.
 VALID: dict[str, Setting] = {
-    **dict.fromkeys(
-        ("geometric", "extreme_value", "one_block", "one_block_jsd", "one_block_closed", "spectral"),
-            "geometric",
-            "extreme_value",
-            "one_block",
-            "one_block_jsd",
-            "one_block_closed",
-            "control_bbp_as_mass",
-            "spectral",
-        ],
-        ONE,
-    ),
+    **dict.fromkeys(("geometric", "extreme_value", "one_block", "one_block_jsd", "one_block_closed", "spectral"), ONE),
     "control_bbp_as_mass": ONE,
     "one_block_unbalanced": Setting(dim=64, class_sizes=(30, 20, 10, 10), num_blocks=1),
     "state_evolution": Setting(dim=64, num_classes=5, cosine=-0.25, batch=60, num_blocks=2),
