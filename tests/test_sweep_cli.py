@@ -208,7 +208,7 @@ class TestMistakes:
     ) -> None:
         fill_smoke(storage)
         before = files(storage)
-        assert sweep.main(["smoke", "--storage", str(storage), "--set", "horizon.length=0"]) == 2
+        assert sweep.main(["smoke", "--storage", str(storage), "--set", "horizon.length=-1"]) == 2
         arguments = ["smoke", "--storage", str(storage), "--replicates", "9", "--tracking-uri", "http://127.0.0.1:9"]
         assert sweep.main(arguments) == 2
         assert files(storage) == before
