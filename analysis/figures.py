@@ -199,7 +199,7 @@ def _title(result: StudyAnswer, part: Slice) -> str:
         else f"{result.design.study} · {result.design.dataset} · " + (", ".join(places))
     )
     found = [] if part.fit is None else [part.fit.rising, part.fit.falling]
-    return title + "".join(f"\nthreshold {_interval(c)}" for c in found if c.status is CrossingStatus.FOUND)
+    return title + "".join(f"\nthreshold {c.describe('value')}" for c in found if c.status is CrossingStatus.FOUND)
 
 
 def _draw_law(ax: Axes, line: LawLine, colour: str) -> None:
@@ -222,7 +222,7 @@ def _draw_fit(ax: Axes, fit: CurveFit, floor_name: str, *, has_numbers: bool) ->
         ax.axhline(fit.level, color=_THRESHOLD, lw=0.9, ls="-.", label="level of the criterion")
     for crossing, colour, name in ((fit.rising, _THRESHOLD, "minimum"), (fit.falling, _FALL, "maximum useful")):
         if crossing.status is CrossingStatus.FOUND:
-            _draw_crossing(ax, crossing, colour, f"{name} {_interval(crossing)}" if has_numbers else name)
+            _draw_crossing(ax, crossing, colour, f"{name} {crossing.describe('value')}" if has_numbers else name)
 
 
 def _draw_crossing(ax: Axes, crossing: Crossing, colour: str, label: str) -> None:
@@ -231,17 +231,6 @@ def _draw_crossing(ax: Axes, crossing: Crossing, colour: str, label: str) -> Non
     ax.axvspan(crossing.low or left, crossing.high or right, color=colour, alpha=0.14, lw=0)
     ax.axvline(crossing.estimate, color=colour, lw=1.6, label=label)
     ax.set_xlim(left, right)
-
-
-def _interval(crossing: Crossing) -> str:
-    """The estimate and its interval; an end outside the tried range is open."""
-    low, high = ("open" if end is None else _number(end) for end in (crossing.low, crossing.high))
-    assert crossing.estimate is not None
-    return f"{_number(crossing.estimate)}, 95 % interval {low} to {high}"
-
-
-def _number(x: float) -> str:
-    return f"{x:.0f}" if x >= 10 else f"{x:.2g}"
 
 
 def _short(path: str) -> str:

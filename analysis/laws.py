@@ -75,6 +75,7 @@ def setting_of(config: ReplicateConfig, *, is_tuned: bool) -> Setting:
         num_views=config.data.num_views,
         spread=clusters.spread,
         mean_norm=clusters.mean_norm,
+        basis=clusters.basis,
         num_sources=clusters.num_sources,
         steps=config.horizon.length if config.horizon.unit == "steps" else None,
         num_examples=config.horizon.length if config.horizon.unit == "examples" else None,
@@ -164,8 +165,7 @@ def word_laws(lines: Sequence[LawLine]) -> list[str]:
     for line in lines:
         if not line.reason:
             assert line.predicted is not None
-            control = ", a control that must fail" if line.law.is_control else ""
-            words.append(f"{f'law {line.law.name}':<30}{line.predicted:.3g}    {_ratio(line)}{control}")
+            words.append(f"{f'law {line.law.name}':<30}{line.predicted:.3g}    {_ratio(line)}")
     reasons: dict[str, list[str]] = {}
     for line in lines:
         if line.reason:
@@ -183,8 +183,9 @@ def _ratio(line: LawLine) -> str:
     if ratio is None:
         return f"measured/law below {high}" if low is None else f"measured/law above {low}"
     interval = f"{low or 'open'} to {high or 'open'}"
-    place = {True: "inside", False: "outside", None: "no"}[line.is_inside_band]
-    assert line.low is not None and line.high is not None  # noqa: PT018
+    if line.law.is_control:
+        return f"measured/law {ratio} ({interval}), a control that must fail"
+    place = "inside" if line.is_inside_band else "outside"
     return f"measured/law {ratio} ({interval}), {place} its verified band {line.low:.3g} to {line.high:.3g}"
 
 

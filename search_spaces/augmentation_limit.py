@@ -21,6 +21,11 @@ STRENGTHS = Axis(path="data.strength", values=(0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2
 HALF_MASS = Criterion(metric="p", level=0.5, floor="zero")
 HALF_JSD = Criterion(metric="s_j", level=0.5, floor="zero")
 RATIOS = (0.6, 0.75, 0.9, 1.0, 1.15, 1.3, 1.6)
+LAWS = (
+    *("one_block_closed", "one_block", "one_block_jsd", "state_evolution"),
+    *("trained", "trained_jsd", "trained_plus", "trained_plus_jsd", "bayes_jsd"),
+    *("control_bbp_as_mass", "control_bayes_as_mass"),
+)
 IDENTITY: Values = {"model.init": "identity", "horizon.length": 0}
 
 
@@ -99,6 +104,7 @@ SPACE = SearchSpace(
             criterion=HALF_MASS,
             further_criteria=(HALF_JSD,),
             budget=Budget(replicates=3),
+            laws={"clusters": LAWS},
             recipes=(
                 identity_recipe(1.5, 64, 5, 50, 1),
                 identity_recipe(2.5, 256, 5, 50, 1),

@@ -38,6 +38,7 @@ SPACE = SearchSpace(
     criterion=Criterion(metric="p", fraction=0.5),
     tuning={"evaluation.split": "validation", "evaluation.knn_bank": 0, "evaluation.num_points": 1},
     margin_octaves=0.5,
+    laws={"clusters": ("n2t", "n2t_examples", "coverage")},
     variants={
         "learning": Variant(),
         "fixed_steps": Variant(values={"horizon.unit": "steps", "horizon.length": 300}),
@@ -52,6 +53,7 @@ SPACE = SearchSpace(
             scientific=(Axis(path="batch.eval", values=(10, 15, 20, 30, 45, 65, 95, 140, 200), label="batch (rows)"),),
             nuisance=(),
             criterion=Criterion(metric="p", level=0.5, floor="zero"),
+            laws={"clusters": ("state_evolution_batch", "spectral_batch")},
             recipes=tuple(
                 Recipe(name=f"sigma={sigma:g}", values={"data.strength": sigma}) for sigma in (1.85, 2.1, 2.4)
             ),
@@ -69,12 +71,13 @@ SPACE = SearchSpace(
             scientific=(
                 Axis(
                     path="batch.train",
-                    values=(4, 6, 9, 13, 19, 28, 42, 64, 96),
+                    values=(4, 6, 9, 13, 19, 28, 42, 64, 96, 144),
                     label="training batch (rows)",
                 ),
             ),
             nuisance=(),
-            recipes=tuple(Recipe(name=f"T={steps}", values={"horizon.length": steps}) for steps in (24, 48, 96, 192)),
+            laws={"clusters": ("n2t", "coverage")},
+            recipes=tuple(Recipe(name=f"T={steps}", values={"horizon.length": steps}) for steps in (12, 24, 48, 80)),
         ),
         "coverage": Variant(
             datasets=("clusters",),
@@ -90,6 +93,7 @@ SPACE = SearchSpace(
             ),
             nuisance=(),
             criterion=Criterion(metric="p", fraction=0.9),
+            laws={"clusters": ("coverage", "n2t_examples")},
             budget=Budget(replicates=8),
             recipes=tuple(Recipe(name=f"S={length}", values={"horizon.length": length}) for length in (1_500, 6_000)),
         ),
@@ -109,6 +113,7 @@ SPACE = SearchSpace(
             scientific=(Axis(path="batch.eval", values=(8, 12, 16, 20, 28, 40, 60), label="batch (rows)"),),
             nuisance=(),
             criterion=Criterion(metric="source_mass", level=0.5, floor="zero"),
+            laws={"clusters": ("source_batch",)},
             recipes=tuple(Recipe(name=f"d={dim}", values={"data.clusters.dim": dim}) for dim in (64, 128, 256)),
         ),
     },

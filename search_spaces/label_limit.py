@@ -51,6 +51,7 @@ SPACE = SearchSpace(
     criterion=Criterion(metric="accuracy_clean", fraction=0.5, floor="chance"),
     tuning={"evaluation.split": "validation", "evaluation.knn_bank": 0, "evaluation.num_points": 1},
     margin_octaves=0.5,
+    laws={"clusters": ("class_mean_labels", "labels_subspace", "labels_trained", "label_coverage")},
     variants={
         "lambda_1": Variant(),
         "lambda_5": Variant(values={"loss.oar_weight": 5.0}),

@@ -47,6 +47,7 @@ SPACE = SearchSpace(
     variants={
         "fusion": Variant(
             values={"data.clusters.cosine": -0.25, "model.residual": False, "model.num_blocks": 2},
+            laws={"clusters": ("state_evolution", "control_bbp_as_mass")},
         ),
         "learning": Variant(
             values={"data.clusters.dim": 128, "model.num_blocks": 1, "horizon.length": 48},
@@ -59,6 +60,7 @@ SPACE = SearchSpace(
                 Axis(path="data.strength", values=(2.5, 3.0, 3.5, 4.2, 5.0), label="augmentation strength (sigma)"),
             ),
             criterion=Criterion(metric="p", fraction=0.5),
+            laws={"clusters": ("n2t", "coverage")},
             margin_octaves=0.5,
         ),
     },

@@ -54,14 +54,17 @@ class Crossing:
             return f"below {_number(self.high)}: {self.reason or 'already reached'} at the smallest {unit_name}"
         if self.status is CrossingStatus.ABOVE_RANGE:
             return f"above {_number(self.low)}: {self.reason or 'not reached'} up to the largest {unit_name}"
-        estimate, interval = _number(self.estimate), f"{100 * self.confidence:g} % interval"
+        # Ends of a narrow interval would look alike with two digits.
+        is_narrow = self.low is not None and self.high is not None and self.high < 1.25 * self.low
+        digits = 3 if is_narrow else 2
+        estimate, interval = _number(self.estimate, digits), f"{100 * self.confidence:g} % interval"
         if self.low is None and self.high is None:
             return f"{estimate}, {interval} open on both sides"
         if self.low is None:
             return f"{estimate}, {interval} up to {_number(self.high)}, open below"
         if self.high is None:
             return f"{estimate}, {interval} from {_number(self.low)}, open above"
-        return f"{estimate}, {interval} {_number(self.low)} to {_number(self.high)}"
+        return f"{estimate}, {interval} {_number(self.low, digits)} to {_number(self.high, digits)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,6 +329,6 @@ def _check_data(x: ArrayLike, outcome: ArrayLike, seeds: ArrayLike, floor: Array
     )  # fmt: skip
 
 
-def _number(value: float | None) -> str:
+def _number(value: float | None, digits: int = 2) -> str:
     assert value is not None
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.2g}"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.{digits}g}"
