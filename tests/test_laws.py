@@ -30,6 +30,7 @@ FROZEN = Setting(
     first_step_variance=0.005,
 )
 ONE = Setting(dim=64, num_classes=5, batch=60, num_blocks=1)
+LEARNING = Setting(dim=128, num_classes=5, sigma=3.5, num_blocks=1)
 FREE = Setting(train_batch=32, num_views=2, temperature=0.5, embedding_dim=16)
 # A setting that each law says something about; a new law adds its own.
 VALID: dict[str, Setting] = {
@@ -41,6 +42,15 @@ VALID: dict[str, Setting] = {
     "spectral_batch": Setting(dim=64, num_classes=5, sigma=3.0),
     "depth": Setting(dim=256, num_classes=5, sigma=0.5, batch=100),
     "depth_state_evolution": Setting(dim=256, num_classes=5, sigma=0.5, batch=100),
+    **dict.fromkeys(
+        ("trained", "trained_jsd", "trained_plus", "trained_plus_jsd", "bayes_jsd", "control_bayes_as_mass"),
+        Setting(dim=32, num_classes=5, batch=50, num_blocks=1),
+    ),
+    "coverage": Setting(num_classes=5),
+    "n2t": dataclasses.replace(LEARNING, steps=48),
+    "n2t_examples": dataclasses.replace(LEARNING, num_examples=600),
+    "n2t_steps": dataclasses.replace(LEARNING, train_batch=20),
+    "source_batch": Setting(dim=64, num_classes=2, sigma=4.0, spread=4.0, num_views=2, num_blocks=1),
     "free_escape": dataclasses.replace(FREE, learning_rate=2.0, first_step_variance=0.01),
     "alignment_rate": FREE,
     "frozen_escape": FROZEN,
@@ -68,6 +78,17 @@ MOVES: dict[str, dict[str, tuple[Any, int]]] = {
     "depth": {"sigma": (0.8, -1), "dim": (512, 1)},
     "depth_state_evolution": {"sigma": (0.8, -1)},
     "control_bbp_as_mass": {"dim": (128, 1)},
+    "trained": {"dim": (64, 1), "num_classes": (4, 1)},
+    "trained_jsd": {"dim": (64, 1)},
+    "trained_plus": {"dim": (64, 1), "num_classes": (4, 1)},
+    "trained_plus_jsd": {"dim": (64, 1), "num_classes": (4, 1)},
+    "bayes_jsd": {"dim": (64, 1)},
+    "control_bayes_as_mass": {"dim": (64, 1)},
+    "coverage": {"num_classes": (10, 1)},
+    "n2t": {"steps": (24, 1), "sigma": (4.0, 1), "dim": (100, 1)},
+    "n2t_examples": {"num_examples": (300, 1), "sigma": (4.0, 1)},
+    "n2t_steps": {"train_batch": (40, -1), "sigma": (4.0, 1)},
+    "source_batch": {"dim": (128, 1), "sigma": (5.0, -1)},
     "free_escape": {"learning_rate": (4.0, -1), "first_step_variance": (0.001, 1), "temperature": (1.0, 1)},
     "alignment_rate": {"train_batch": (64, 1)},
     "frozen_escape": {"first_step_norm": (400.0, 1), "learning_rate": (200.0, -1), "first_step_variance": (0.001, 1)},

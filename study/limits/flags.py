@@ -46,6 +46,7 @@ FLAGS: dict[str, Flag] = {
     "num_views": _flag("views", "views of every image", 1),
     "spread": _flag("spread", "how far the images of a class differ, over the norm of a centre"),
     "mean_norm": _flag("mean-norm", "norm of a mean that all inputs share"),
+    "basis": _flag("basis", "whether the centres of the classes lie on coordinate axes"),
     "num_sources": _flag("num-sources", "images (sources) of the data set", 1),
     "steps": _flag("steps", "training steps", 1),
     "num_examples": _flag("examples", "training images seen, where they and not the steps are held fixed", 1),

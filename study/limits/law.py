@@ -30,7 +30,7 @@ class Setting:
     classes differ in size, in place of ``batch`` and ``num_classes``. ``num_examples`` (S) is given instead of
     ``steps`` where the number of training images is what is held fixed; ``is_tuned`` says that the learning rate is
     chosen anew at every value. ``first_step_norm`` (R_1) and ``first_step_variance`` (v_0, one minus the mean cosine)
-    are measured after the first training step.
+    are measured after the first training step. ``basis`` says whether centres lie on coordinate axes.
     """
 
     dim: int | None = None
@@ -49,6 +49,7 @@ class Setting:
     num_views: int = 1
     spread: float = 0.0
     mean_norm: float = 0.0
+    basis: Literal["axes", "random"] | None = None
     num_sources: int | None = None
     steps: float | None = None
     num_examples: float | None = None

@@ -1,0 +1,210 @@
+"""Trained blocks that project on the class subspace and do nothing else, and a reference that knows the centres.
+
+Every weight is the projection on the K - 1 centred class dimensions. Success is then a function of
+s = sigma sqrt(K / (d (1 - c))) alone, simulated in K - 1 dimensions (docs/theory.md, sections 6.1 and 6.3).
+
+Shape suffixes: R batches, N rows of a batch, K classes.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+from scipy.special import softmax
+
+from study.limits.class_space import (
+    Shape,
+    Success,
+    projector,
+    scale,
+    shapes,
+    simplex,
+    success,
+    success_of_affinities,
+    views,
+)
+from study.limits.law import Array, Band, Law, Setting, frozen
+from study.limits.moments import crossing
+from study.limits.untrained import LEAST_DIM, first_reason, outside_batch, outside_blocks, outside_sigma
+
+LEAST_CLASSES = 3
+LEAST_ROWS = 3
+MOST_BLOCKS = 3
+MOST_ROWS = 800
+_LOWEST, _HIGHEST = 0.05, 4.0
+_NUM_GRID = 24
+
+
+def outside_trained(setting: Setting, most_classes: int) -> str | None:
+    """Why a setting is not that of the theory's trained blocks, or not one that was verified."""
+    if setting.weights == "identity":
+        return "assumes trained weights, but they are the identity"
+    if setting.layer_norm:
+        return "assumes blocks without layer normalisation"
+    if setting.centred:
+        return "assumes that the batch mean is kept, but it is removed"
+    if setting.spread > 0:
+        return f"assumes that views of a class differ by noise alone, but sources have a spread of {setting.spread:g}"
+    if setting.mean_norm > 0:
+        return f"assumes inputs without a common mean, but theirs has norm {setting.mean_norm:g}"
+    if setting.num_classes is None or setting.dim is None or setting.batch is None:
+        return None
+    if not LEAST_CLASSES <= setting.num_classes <= most_classes:
+        return f"was verified for {LEAST_CLASSES} to {most_classes} classes, but there are {setting.num_classes}"
+    if setting.dim < max(LEAST_DIM, setting.num_classes):
+        return f"needs at least {max(LEAST_DIM, setting.num_classes)} dimensions, but there are {setting.dim}"
+    # The simplex is often written with a rounded cosine.
+    lowest = -1 / (setting.num_classes - 1)
+    if not lowest - 1e-3 <= setting.cosine < 1:
+        return f"needs a cosine of centres from {lowest:.3g} to below 1, but it is {setting.cosine:.3g}"
+    if setting.batch > MOST_ROWS:
+        return f"is simulated for batches of up to {MOST_ROWS} rows, but this one has {setting.batch:g}"
+    return first_reason(
+        outside_blocks(setting, 1, MOST_BLOCKS), outside_batch(setting, LEAST_ROWS), outside_sigma(setting)
+    )
+
+
+def weighted(setting: Setting, function: Callable[[Shape], float]) -> float:
+    """A function of whole rows of a class, interpolated where a setting's are not whole."""
+    return float(sum(share * function(shape) for shape, share in shapes(setting)))
+
+
+@cache
+def projected_threshold(shape: Shape, metric: str) -> float:
+    """The s at which a metric of the projected block falls to one half; NaN where it does not."""
+    weights = projector(shape)
+    return _fall(lambda noise: getattr(success(shape, noise, weights), metric))
+
+
+@cache
+def bayes_threshold(shape: Shape, metric: str) -> float:
+    """The same for :func:`bayes_success`."""
+    return _fall(lambda noise: getattr(bayes_success(shape, noise), metric))
+
+
+def _fall(function: Callable[[float], float]) -> float:
+    def of_array(noises: Array) -> Array:
+        return np.array([function(noise) for noise in noises])
+
+    return crossing(of_array, _LOWEST, _HIGHEST, num_grid=_NUM_GRID)
+
+
+def bayes_success(shape: Shape, noise: float) -> Success:
+    """P and S_J of A_ij proportional to the probability that i and j share a class, for known centres.
+
+    A posterior is the softmax of (K - 1) z u_k / s^2 over the centred unit centres u_k.
+    """
+    z_RNK = views(shape, noise)[..., :-1].astype(np.float64)
+    posterior_RNK = softmax((shape.num_classes - 1) / noise**2 * (z_RNK @ simplex(shape.num_classes).T), axis=-1)
+    a_RNN = posterior_RNK @ posterior_RNK.transpose(0, 2, 1)
+    rows_N = np.arange(a_RNN.shape[-1])
+    a_RNN[:, rows_N, rows_N] = 0
+    a_RNN /= a_RNN.sum(-1, keepdims=True)
+    return success_of_affinities(a_RNN, np.zeros(a_RNN.shape[:2], dtype=bool), shape.rows)
+
+
+def _projected(setting: Setting, metric: str) -> float:
+    return scale(setting) * weighted(setting, lambda shape: projected_threshold(shape, metric))
+
+
+def _projected_outcome(setting: Setting, metric: str) -> float:
+    (sigma,) = setting.given("sigma")
+    noise = sigma / scale(setting)
+    return weighted(setting, lambda shape: getattr(success(shape, noise, projector(shape)), metric))
+
+
+def _one_block(setting: Setting) -> Setting:
+    return dataclasses.replace(setting, num_blocks=1)
+
+
+def _bayes(setting: Setting) -> float:
+    return scale(setting) * weighted(_one_block(setting), lambda shape: bayes_threshold(shape, "s_j"))
+
+
+def _bayes_outcome(setting: Setting) -> float:
+    (sigma,) = setting.given("sigma")
+    noise = sigma / scale(setting)
+    return weighted(_one_block(setting), lambda shape: bayes_success(shape, noise).s_j)
+
+
+# Settings of Adam at 0.01 with a cosine schedule over 1,500 to 4,000 steps from identity weights.
+_BANDS = {
+    "p": Band(median=0.03, maximum=0.1, num_settings=1),
+    "s_j": Band(median=0.03, maximum=0.1, num_settings=1),
+}
+_MOST_CLASSES = 5
+_MOST_BAYES_CLASSES = 50
+_LEAST_CONTROL_CLASSES = 5
+
+
+def _outside(setting: Setting) -> str | None:
+    return outside_trained(setting, _MOST_CLASSES)
+
+
+def _outside_bayes(setting: Setting) -> str | None:
+    return outside_trained(_one_block(setting), _MOST_BAYES_CLASSES)
+
+
+def _outside_control(setting: Setting) -> str | None:
+    (num_classes,) = setting.given("num_classes")
+    if num_classes < _LEAST_CONTROL_CLASSES:
+        return f"differs from training from {_LEAST_CONTROL_CLASSES} classes on, but there are {num_classes:g}"
+    return first_reason(outside_blocks(setting, 1, 1), _outside_bayes(setting))
+
+
+TRAINED = Law(
+    name="trained",
+    says="a trained block breaks at sigma = s sqrt(d (1 - c) / K), like one on K - 1 dimensions: it is a projection",
+    quantity="sigma",
+    direction="largest",
+    metric="p",
+    level=0.5,
+    inputs=("dim", "num_classes", "batch", "num_blocks"),
+    assumptions="trained to the end at a batch of about the judged size, every weight the projection on the class "
+    "subspace: no offset (law trained_plus)",
+    validity=f"K {LEAST_CLASSES} to {_MOST_CLASSES}, d >= {LEAST_DIM}, at least {LEAST_ROWS} rows of a class, 1 to "
+    f"{MOST_BLOCKS} blocks",
+    outside=_outside,
+    threshold=lambda setting: _projected(setting, "p"),
+    outcome=lambda setting: _projected_outcome(setting, "p"),
+    band=lambda setting: _BANDS["p"],
+    section="section 6.1",
+)
+TRAINED_JSD = dataclasses.replace(
+    TRAINED,
+    name="trained_jsd",
+    metric="s_j",
+    threshold=lambda setting: _projected(setting, "s_j"),
+    outcome=lambda setting: _projected_outcome(setting, "s_j"),
+    band=lambda setting: _BANDS["s_j"],
+)
+BAYES_JSD = Law(
+    name="bayes_jsd",
+    says="where affinities proportional to the probability of a common class, with centres known, lose half of the "
+    "divergence: a reference above training",
+    quantity="sigma",
+    direction="largest",
+    metric="s_j",
+    level=0.5,
+    inputs=("dim", "num_classes", "batch"),
+    assumptions="centres and noise known to the affinity; not a bound, for posteriors do not minimise the divergence",
+    validity=f"K {LEAST_CLASSES} to {_MOST_BAYES_CLASSES}; its error is the distance of training from it",
+    outside=_outside_bayes,
+    threshold=_bayes,
+    outcome=_bayes_outcome,
+    band=frozen(0.2, 0.5, 1),
+    section="section 6.3",
+)
+CONTROL_BAYES_AS_MASS = dataclasses.replace(
+    BAYES_JSD,
+    name="control_bayes_as_mass",
+    says="the same as the threshold of mass of one trained block: must come out too high",
+    metric="p",
+    inputs=("dim", "num_classes", "batch", "num_blocks"),
+    validity=f"one block, K from {_LEAST_CONTROL_CLASSES} on",
+    outside=_outside_control,
+    outcome=None,
+    band=frozen(0.3, 0.9, 1),
+    is_control=True,
+)
