@@ -243,7 +243,7 @@ class TestTrainedLaws:
             ({"num_classes": 60, "batch": 300}, "3 to"),
             ({"dim": 8}, "at least 16 dimensions"),
             ({"cosine": -0.5}, "cosine of centres from -0.25"),
-            ({"cosine": 1.0}, "below 1"),
+            ({"cosine": 1.0}, r"below 1|up to 0"),
             ({"batch": 10}, "at least 3 rows"),
             ({"batch": 5_000}, "up to"),
             ({"sigma": 0.0}, "positive sigma"),
@@ -258,11 +258,27 @@ class TestTrainedLaws:
         assert law.why_not(changed(TRAINING, weights=None, num_blocks=1)) is None
 
 
-@pytest.mark.parametrize("num_blocks", [1.5, 4])
-def test_blocks_are_whole_and_few(num_blocks: float) -> None:
-    for law in (TRAINED, TRAINED_PLUS):
-        with pytest.raises(NotApplicableError, match="1 to 3 blocks"):
-            law.predict(changed(TRAINING, num_blocks=num_blocks))
+@pytest.mark.parametrize(
+    ("law", "values", "reason"),
+    [
+        (TRAINED, {"num_blocks": 3}, "1 to 2 blocks"),
+        (TRAINED, {"num_classes": 6, "batch": 60}, "3 to 5 classes"),
+        (TRAINED, {"cosine": 0.5}, "up to 0"),
+        (TRAINED_PLUS, {"num_blocks": 1.5}, "1 to 3 blocks"),
+        (TRAINED_PLUS, {"num_blocks": 4}, "1 to 3 blocks"),
+        (TRAINED_PLUS, {"num_blocks": 2, "residual": False}, "with the residual only"),
+        (CONTROL_BAYES_AS_MASS, {"num_classes": 4}, "from 5 classes on"),
+        (CONTROL_BAYES_AS_MASS, {"num_blocks": 2}, "one block"),
+    ],
+)
+def test_each_law_keeps_to_where_it_was_verified(law: Law, values: dict[str, Any], reason: str) -> None:
+    with pytest.raises(NotApplicableError, match=reason):
+        law.predict(changed(TRAINING, **values))
+
+
+def test_one_block_has_no_use_for_a_residual() -> None:
+    without = changed(TRAINING, residual=False)
+    assert TRAINED_PLUS.predict(without).value == TRAINED_PLUS.predict(TRAINING).value
 
 
 def test_bayes_affinities_are_products_of_posteriors() -> None:
@@ -283,9 +299,6 @@ def test_the_bayes_control_is_far_from_the_law_it_stands_beside() -> None:
     for num_classes in (5, 8):
         setting = changed(TRAINING, num_classes=num_classes, batch=8 * num_classes)
         assert np.log2(CONTROL_BAYES_AS_MASS.threshold(setting) / TRAINED_PLUS.threshold(setting)) > 0.3
-    for values in ({"num_classes": 4}, {"num_blocks": 2}):
-        with pytest.raises(NotApplicableError, match=r"from 5 classes on|covers one block"):
-            CONTROL_BAYES_AS_MASS.predict(changed(TRAINING, **values))
 
 
 class TestCoverage:

@@ -158,10 +158,10 @@ SOURCE_BATCH = Law(
     inputs=("dim", "sigma", "num_views"),
     assumptions="identity weights, one block, Gaussian cosines, balanced orthonormal classes (without num_classes "
     "every source is a random direction of its own)",
-    validity="d 64 to 256, 2 or 4 views, one block",
+    validity="d 64 to 256, 2 to 8 views, spread 2 to 4 or isolated sources",
     outside=_outside,
     threshold=_threshold,
     outcome=lambda setting: _source_mass(setting, *setting.given("batch")),
-    band=frozen(0.02, 0.05, 1),
+    band=frozen(0.0065, 0.0136, 12),
     section="section 8.2",
 )

@@ -20,9 +20,8 @@ from study.limits.untrained import LEAST_DIM
 MOST_CLASSES = 50
 _GUESS = 0.9
 _THINNING = 4
-_NUM_BASINS = 1
-_TOLERANCE = 2e-4
-_MOST_ROUNDS = 12
+_TOLERANCE = 5e-4
+_MOST_ROUNDS = 10
 # Success falls by about this much per unit of log s, and no search steps further than that.
 _TYPICAL_SLOPE = -1.0
 _LONGEST_STEP = 0.3
@@ -48,11 +47,8 @@ def tuned_threshold(shape: Shape, metric: str) -> Point:
     if metric != "s_j":
         return _follow(shape, metric, tuned_threshold(shape, "s_j"))
     rough_shape = dataclasses.replace(shape, thinning=_THINNING)
-    point = Point(_GUESS, widely_tuned(rough_shape, _GUESS))
-    for _ in range(_NUM_BASINS):
-        point = _follow(rough_shape, metric, point)
-        point = Point(point.noise, widely_tuned(rough_shape, *point))
-    return _follow(shape, metric, point)
+    rough = _follow(rough_shape, metric, Point(_GUESS, widely_tuned(rough_shape, _GUESS)))
+    return _follow(shape, metric, Point(rough.noise, widely_tuned(rough_shape, *rough)))
 
 
 def _follow(shape: Shape, metric: str, start: Point) -> Point:
@@ -109,9 +105,13 @@ def _outcome(setting: Setting, metric: str) -> float:
 
 
 def _outside(setting: Setting) -> str | None:
+    if not setting.residual and setting.num_blocks != 1:
+        return "covers several blocks with the residual only: without it training often ends at the projection"
     return outside_trained(setting, MOST_CLASSES)
 
 
+# Bands as in study.limits.trained. Two of the runs, both of two blocks at 0.01 in 64 and 80 dimensions, had not learned
+# the offset and were repeated at 0.003.
 TRAINED_PLUS = Law(
     name="trained_plus",
     says="a trained block breaks at sigma = s sqrt(d (1 - c) / K): it projects on the classes and cuts off weak scores "
@@ -121,14 +121,14 @@ TRAINED_PLUS = Law(
     metric="p",
     level=0.5,
     inputs=("dim", "num_classes", "batch", "num_blocks"),
-    assumptions="trained until the offset is learned (Adam at 0.01 from identity weights: 1,500 steps; at 0.003 two "
-    "blocks need 6,000), at a batch of about the judged size, symmetry between classes",
+    assumptions="trained until the offset is learned, at a batch of about the judged size; that took Adam 1,500 to "
+    "3,000 steps at 0.01 (d <= 40), 3,000 to 6,000 at 0.003; before it stands the law trained",
     validity=f"K {LEAST_CLASSES} to {MOST_CLASSES}, d >= {LEAST_DIM}, at least {LEAST_ROWS} rows of a class, 1 to "
-    f"{MOST_BLOCKS} blocks, any cosine of centres",
+    f"{MOST_BLOCKS} blocks, cosines from the simplex to 0.9",
     outside=_outside,
     threshold=lambda setting: _threshold(setting, "p"),
     outcome=lambda setting: _outcome(setting, "p"),
-    band=frozen(0.01, 0.03, 1),
+    band=frozen(0.0069, 0.0405, 42),
     section="section 6.2",
 )
 TRAINED_PLUS_JSD = dataclasses.replace(
@@ -137,5 +137,5 @@ TRAINED_PLUS_JSD = dataclasses.replace(
     metric="s_j",
     threshold=lambda setting: _threshold(setting, "s_j"),
     outcome=lambda setting: _outcome(setting, "s_j"),
-    band=frozen(0.01, 0.03, 1),
+    band=frozen(0.007, 0.0238, 42),
 )
