@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
 SOURCES := study search_spaces analysis tests benchmarks cluster
 
-.PHONY: batch_limit smoke mlflow submit test test-slow test-gpu test-all check format lock bench clean
+.PHONY: batch_limit smoke mlflow submit test test-slow test-gpu test-all verify-laws check format lock bench clean
 
 batch_limit smoke: $(VENV)/.installed  ## Run a study to its answer; again, it prints the answer.
 	$(BIN)/python -m study.sweep $@ $(ARGS)
@@ -39,6 +39,9 @@ test-gpu: $(VENV)/.installed-dev  ## Tests that need a GPU.
 	$(BIN)/python -m pytest -m gpu
 
 test-all: test test-slow
+
+verify-laws: $(VENV)/.installed  ## Every law against Monte Carlo: writes docs/theory-tables.md, 10 minutes on two cores.
+	$(BIN)/python -m benchmarks.laws $(ARGS)
 
 bench: $(VENV)/.installed-dev  ## The benchmarks, side by side with lightly and pytorch-metric-learning: about half an hour.
 	# Only what is compared: the trainers that lightly brings along pin versions that clash with ours.

@@ -58,7 +58,7 @@ def _words(more: Values) -> list[str]:
 
 
 def trained_recipe(centre: float, dim: int, num_classes: int, num_blocks: int) -> Recipe:
-    """One block learns within 1,500 steps; two stay on a plateau until they have found the offset, so they get 6,000."""
+    """One block learns in 1,500 steps; two stay on a plateau until they find the offset, so they get 6,000."""
     name = f"trained d={dim} K={num_classes} N={10 * num_classes} L={num_blocks}"
     steps: Values = {"horizon.length": 1_500 if num_blocks == 1 else 6_000}
     return cluster_recipe(name, centre, dim, num_classes, 10 * num_classes, num_blocks, steps)

@@ -8,7 +8,6 @@ from benchmarks.laws.simulate import draw_batches, identity_stack, success, succ
 from benchmarks.laws.thresholds import Measured, grid_crossing, largest_crossing, size_crossing
 from study.limits.depth import DEPTH, DEPTH_STATE_EVOLUTION, MOST_BLOCKS
 from study.limits.one_block import ONE_BLOCK, ONE_BLOCK_CLOSED, ONE_BLOCK_JSD
-from study.limits.spectral import SPECTRAL_BATCH
 from study.limits.state_evolution import STATE_EVOLUTION, STATE_EVOLUTION_BATCH
 
 # Rows of all replicates of a setting together.
@@ -53,10 +52,7 @@ def _batch_limit(job: Job) -> Rows:
     sizes = [size for size in _PER_CLASS if size * k <= _MOST_ROWS]
     found = size_crossing(lambda size: success(fusion, batches.first(num_rows=size * k), sigma), sizes)
     rows = Measured(value=k * found.value, standard_error=k * found.standard_error, note=found.note)
-    laws = {
-        "state evolution": predicted(job.setting, STATE_EVOLUTION_BATCH),
-        "spectral": predicted(job.setting, SPECTRAL_BATCH),
-    }
+    laws = {"state evolution": predicted(job.setting, STATE_EVOLUTION_BATCH)}
     return {job.family: Row(setting=job.setting, measured=rows, predictions=laws)}
 
 
@@ -78,7 +74,7 @@ _BATCH_LIMIT = Table(
     "state evolution times a factor fitted at d = 64.",
     fields=("dim", "num_classes", "num_blocks", "sigma"),
     measured="N_min",
-    predicted=("state evolution", "spectral"),
+    predicted=("state evolution",),
     target=Target(maximum=0.15),
 )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.laws.check import Row, Table, Target
 
+_LEAST_SHOWN = 1e-4
 _SYMBOLS = {
     "dim": "d",
     "num_classes": "K",
@@ -116,6 +117,8 @@ def _value(value: Any) -> str:
 def _percent(share: float, *, sign: bool = False) -> str:
     if math.isnan(share):
         return "–"
+    if abs(share) < _LEAST_SHOWN:
+        return f"< {100 * _LEAST_SHOWN:g} %"
     return (
         f"{100 * share:{'+' if sign else ''}.2g} %" if abs(share) < 0.1 else f"{100 * share:{'+' if sign else ''}.0f} %"
     )
