@@ -130,8 +130,10 @@ def _is_of(law: Law, criterion: Criterion) -> bool:
 
 
 def _line(law: Law, setting: Setting, scale: float, fit: CurveFit | None) -> LawLine:
+    # A run's own value of the quantity is one of many and says nothing about the threshold.
+    asked: dict[str, Any] = {law.quantity: None}
     try:
-        prediction = law.predict(setting)
+        prediction = law.predict(dataclasses.replace(setting, **asked))
     except NotApplicableError as error:
         return LawLine(law=law, reason=str(error))
     predicted = prediction.value * scale

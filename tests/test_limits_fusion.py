@@ -279,9 +279,9 @@ class TestStateEvolution:
         assert (np.diff(law.thresholds(setting, dim=[32, 64, 128, 512])) > 0).all()
         assert (np.diff(law.thresholds(setting, num_classes=[3, 5, 10])) < 0).all()
 
-    def test_the_batch_law_inverts_the_sigma_law_up_to_its_calibration(self) -> None:
+    def test_the_batch_law_inverts_the_sigma_law(self) -> None:
         setting = Setting(dim=64, num_classes=5, num_blocks=2, sigma=2.2, cosine=simplex(5), residual=False)
-        batch = state_evolution.STATE_EVOLUTION_BATCH.predict(setting).value / state_evolution.BATCH_CALIBRATION[False]
+        batch = state_evolution.STATE_EVOLUTION_BATCH.predict(setting).value
         sigma = state_evolution.STATE_EVOLUTION.predict(dataclasses.replace(setting, batch=batch, sigma=None)).value
         assert sigma == pytest.approx(2.2, rel=1e-6)
 

@@ -24,7 +24,7 @@ _PER_CLASS = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50, 64, 80)
 _MOST_PER_CLASS = 100
 _NUM_SEQUENCES = 20_000
 # Training runs by labels of a class, out of so many sources, and the rows of a batch of their views.
-_NUM_RUNS = 16
+_NUM_RUNS = 12
 _TRAINED_PER_CLASS = (1, 2, 4, 8, 16, 32, 64)
 _SOURCES_PER_CLASS = 128
 _LABELLED_ROWS = 128

@@ -2,8 +2,8 @@
 
 A family's draws depend on the seed and the family's name alone. Nothing measured or predicted enters and no draw is
 repeated; where a strength has to fit the other values, a formula here says so. Discrete choices (blocks, residual,
-cosine) go in turn so that all occur, everything else is drawn, sizes evenly in the logarithm. Throughout K is 3 to 10,
-a batch has at least 3 rows of a class and at most 300, and centres are orthonormal or a simplex.
+cosine) go in turn so that all occur, everything else is drawn, sizes evenly in the logarithm. Unless a family says
+otherwise K is 3 to 10, a batch has at least 3 rows of a class and at most 300, centres are orthonormal or a simplex.
 """
 
 import itertools
@@ -59,7 +59,7 @@ class Draw(random.Random):
 
 
 def spectral_sigma(setting: Setting) -> float:
-    """(N d (1-c)^2 / K^2)^(1/4): beyond it classes leave no trace in the spectrum of a batch (docs/theory.md, L3)."""
+    """(N d (1-c)^2 / K^2)^(1/4), the spectral limit; spelled out here so that no change of a law moves a setting."""
     assert setting.dim is not None
     assert setting.num_classes is not None
     assert setting.batch is not None

@@ -1,13 +1,9 @@
 """Training of fusion blocks with the project's own loop, packs of strengths and seeds, and no executor."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-
-import torch
 
 from study.config import Replicate, ReplicateConfig, Scalar, with_values
-from study.data.datasets import Dataset, load_dataset
-from study.data.streams import stream
+from study.data.datasets import load_dataset
 from study.limits.law import Setting
 from study.trainers.loop import PackRun, ReplicateResult
 
@@ -20,6 +16,7 @@ def fusion_config(setting: Setting, *, num_rows: int, num_batches: int) -> Repli
     values: dict[str, Scalar] = {
         "data.name": "clusters",
         "data.clusters.cosine": setting.cosine,
+        "data.clusters.basis": setting.basis or "axes",
         "batch.eval": num_rows,
         "model.encoder": "none",
         "model.init": "identity",
@@ -43,27 +40,9 @@ def fusion_config(setting: Setting, *, num_rows: int, num_batches: int) -> Repli
     return with_values(ReplicateConfig(), values)
 
 
-def in_general_position(dataset: Dataset) -> Dataset:
-    """The same vectors in other coordinates: a fixed random rotation turns the centres away from the axes.
-
-    Adam moves every weight by about its rate, whatever the gradient, so it tells axes from other directions.
-    """
-    (dim,) = dataset.input_shape
-    rotation = torch.linalg.qr(torch.randn(dim, dim, generator=stream(0, "laws/rotation")).double()).Q.float()
-    splits = {name: getattr(dataset, name) for name in ("train", "validation", "test")}
-    return replace(dataset, **{name: replace(split, inputs=split.inputs @ rotation) for name, split in splits.items()})
-
-
-def run_pack(
-    configs: Sequence[ReplicateConfig], seeds: Sequence[int], *, general_position: bool = False
-) -> list[ReplicateResult]:
-    """Train one replicate per configuration and seed as one pack; configurations may differ in strength only.
-
-    The centres lie along the axes unless they are put ``in_general_position``.
-    """
+def run_pack(configs: Sequence[ReplicateConfig], seeds: Sequence[int]) -> list[ReplicateResult]:
+    """Train one replicate per configuration and seed as one pack; configurations may differ in strength only."""
     dataset = load_dataset(configs[0].data)
-    if general_position:
-        dataset = in_general_position(dataset)
     pack = [Replicate.of(config, seed, dataset.digest) for config, seed in zip(configs, seeds, strict=True)]
     run = PackRun(pack, dataset)
     while not run.is_done:
