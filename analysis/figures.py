@@ -104,7 +104,7 @@ def _draw_panels(result: StudyAnswer) -> Figure:
 def _draw_plane(result: StudyAnswer) -> Figure:
     """The metric over both axes, the measured boundary with its intervals, and the laws' boundaries."""
     design = result.design
-    (x_path, _), (y_path, _) = design.axes
+    (x_path, x_values), (y_path, y_values) = design.axes
     figure = Figure(figsize=(7.0, 5.4), layout="constrained")
     ax = figure.subplots()
     ax.set(xscale="log", yscale="log", xlabel=_label(x_path), ylabel=_label(y_path))
@@ -140,6 +140,9 @@ def _draw_plane(result: StudyAnswer) -> Figure:
             xs, ys = zip(*points, strict=True)
             style = ("--", "-.", ":")[index % 3]
             ax.plot(xs, ys, style, color=_LAWS[index % len(_LAWS)], lw=1.8, label=f"law {name}")
+    ax.set_xticks(x_values, [f"{x:g}" for x in x_values])
+    ax.set_yticks(y_values, [f"{y:g}" for y in y_values])
+    ax.minorticks_off()
     ax.set_title(f"{design.study} · {design.variant} · {design.dataset}", fontsize=10, loc="left")
     if ax.get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
