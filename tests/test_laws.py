@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import pkgutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -152,6 +153,19 @@ class TestEveryLaw:
         for field, (value, sign) in MOVES[name].items():
             moved = law.threshold(dataclasses.replace(setting, **{field: value}))
             assert np.sign(moved - law.threshold(setting)) == sign, field
+
+
+def test_the_bands_in_the_theory_are_those_of_the_code() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "theory.md").read_text()
+    table = text.partition("<!-- bands -->")[2].partition("<!-- /bands -->")[0]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if "`" in line]
+    # Where a law has several cases, the first row is that of its setting here.
+    rows = {name.strip("`"): numbers for name, *_, numbers in reversed([(c[0], c[1:]) for c in cells])}
+    assert set(rows) == set(LAWS)
+    for name, law in LAWS.items():
+        band = law.band(VALID[name])
+        errors = [f"{100 * x:.0f} %" if x >= 0.1 else f"{100 * x:.2g} %" for x in (band.median, band.maximum)]
+        assert rows[name] == [law.criterion, rows[name][1], str(band.num_settings), *errors], name
 
 
 def test_every_law_in_a_file_is_listed() -> None:

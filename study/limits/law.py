@@ -75,7 +75,7 @@ class Setting:
 class Band:
     """Relative error |predicted - measured| / measured of a law over the settings it was verified on.
 
-    ``median`` and ``maximum`` are frozen in the code; docs/theory-tables.md has the settings one by one.
+    ``median`` and ``maximum`` are frozen in the code; docs/theory-tables.md has further settings, drawn afresh.
     """
 
     median: float
