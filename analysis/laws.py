@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,11 +49,18 @@ class LawLine:
     curve: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
     @property
-    def is_inside_band(self) -> bool | None:
-        """Whether the measured threshold lies within the largest error seen in the law's verification."""
+    def place(self) -> Literal["inside", "reaching", "outside"] | None:
+        """Where the measurement stands to the largest error seen in the law's verification.
+
+        inside: the estimate lies in that band; reaching: only a part of its interval does.
+        """
         if self.ratio is None or self.predicted is None or self.low is None or self.high is None:
             return None
-        return self.low <= self.ratio * self.predicted <= self.high
+        if self.low <= self.ratio * self.predicted <= self.high:
+            return "inside"
+        starts = 0.0 if self.ratio_low is None else self.ratio_low * self.predicted
+        ends = math.inf if self.ratio_high is None else self.ratio_high * self.predicted
+        return "reaching" if starts <= self.high and ends >= self.low else "outside"
 
 
 def setting_of(config: ReplicateConfig, *, is_tuned: bool) -> Setting:
@@ -187,13 +194,12 @@ def _ratio(line: LawLine) -> str:
     interval = f"{low or 'open'} to {high or 'open'}"
     if line.law.is_control:
         return f"measured/law {ratio} ({interval}), a control that must fail"
-    place = "inside" if line.is_inside_band else "outside"
-    return f"measured/law {ratio} ({interval}), {place} its verified band {line.low:.3g} to {line.high:.3g}"
+    return f"measured/law {ratio} ({interval}), {line.place} its verified band {line.low:.3g} to {line.high:.3g}"
 
 
 def law_json(line: LawLine) -> dict[str, Any]:
     """A law's line as plain values."""
     values = {name: getattr(line, name) for name in ("predicted", "low", "high", "ratio", "ratio_low", "ratio_high")}
-    return {"law": line.law.name, "reason": line.reason, "inside_band": line.is_inside_band} | {
+    return {"law": line.law.name, "reason": line.reason, "place": line.place} | {
         name: None if value is not None and not math.isfinite(value) else value for name, value in values.items()
     }

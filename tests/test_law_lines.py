@@ -95,7 +95,7 @@ class TestLaws:
         assert line.ratio_low is not None
         assert line.ratio_high is not None
         assert line.ratio_low < 1 < line.ratio_high
-        assert line.is_inside_band
+        assert line.place == "inside"
 
     def test_a_control_is_named_and_fails(self, lawful: StudyAnswer) -> None:
         line = line_of(lawful, "control_bbp_as_mass")
@@ -107,8 +107,24 @@ class TestLaws:
         result = answered(tmp_path, law_design(), follows("one_block", factor=2**-0.5))
         line = line_of(result, "one_block")
         assert line.ratio == pytest.approx(2**-0.5, rel=0.03)
-        assert line.is_inside_band is False
+        assert line.place == "outside"
         assert any("outside its verified band" in text for text in word_answer(result))
+
+    @pytest.mark.parametrize(
+        ("ratio", "low", "high", "place"),
+        [
+            (1.05, 1.0, 1.2, "inside"),
+            (1.15, 1.05, 1.2, "reaching"),
+            (1.15, 1.12, 1.2, "outside"),
+            (0.8, 0.7, None, "reaching"),
+            (None, 1.0, 1.1, None),
+        ],
+    )
+    def test_an_interval_that_only_reaches_into_the_band_is_said_to(
+        self, ratio: float | None, low: float, high: float | None, place: str | None
+    ) -> None:
+        line = LawLine(law=LAWS["one_block"], predicted=2.0, low=1.8, high=2.2)
+        assert dataclasses.replace(line, ratio=ratio, ratio_low=low, ratio_high=high).place == place
 
     def test_a_law_of_another_setting_or_criterion_says_why_it_is_not_comparable(self, lawful: StudyAnswer) -> None:
         (text,) = (text for text in word_answer(lawful) if text.startswith("not comparable"))
@@ -140,7 +156,7 @@ class TestLaws:
         assert values == [
             LAWS["one_block"].threshold(Setting(dim=d, num_classes=5, batch=60, num_blocks=1)) for d in (64, 128)
         ]
-        assert all(line_of(result, "one_block", index).is_inside_band for index in (0, 1))
+        assert all(line_of(result, "one_block", index).place == "inside" for index in (0, 1))
 
     def test_a_tuned_rate_is_told_to_the_laws(self) -> None:
         assert setting_of(CONFIG, is_tuned=True).is_tuned
@@ -150,7 +166,7 @@ class TestLaws:
     def test_the_json_holds_every_law(self, lawful: StudyAnswer) -> None:
         (part,) = to_json(lawful)["slices"]
         assert [law["law"] for law in part["laws"]] == list(lawful.design.laws)
-        assert part["laws"][0]["inside_band"] is True
+        assert part["laws"][0]["place"] == "inside"
 
     def test_the_figure_shows_the_law_beside_the_data(self, lawful: StudyAnswer) -> None:
         labels = draw_answer(lawful).legends[0].get_texts()
