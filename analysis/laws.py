@@ -52,9 +52,9 @@ class LawLine:
     def place(self) -> Literal["inside", "reaching", "outside"] | None:
         """Where the measurement stands to the largest error seen in the law's verification.
 
-        inside: the estimate lies in that band; reaching: only a part of its interval does.
+        inside: the estimate lies in that band; reaching: only a part of its interval does. A control has no band.
         """
-        if self.ratio is None or self.predicted is None or self.low is None or self.high is None:
+        if self.law.is_control or self.ratio is None or self.predicted is None or self.low is None or self.high is None:
             return None
         if self.low <= self.ratio * self.predicted <= self.high:
             return "inside"
