@@ -64,7 +64,7 @@ class Table:
     """One table of the document.
 
     ``fields`` of the settings are shown, ``measured`` names the measured quantity, ``predicted`` the columns of
-    predictions, of which the first is held against the target.
+    predictions, of which the first is held against the target, or those of ``held``.
     """
 
     title: str
@@ -73,6 +73,7 @@ class Table:
     measured: str
     predicted: tuple[str, ...]
     target: Target = field(default_factory=Target)
+    held: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

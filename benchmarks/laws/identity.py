@@ -70,8 +70,8 @@ def _depth(job: Job) -> Rows:
 
 _BATCH_LIMIT = Table(
     title="N_min without residual",
-    text="The smallest balanced batch with P = 1/2, a simplex, identity weights. The law is calibrated: N is that of "
-    "state evolution times a factor fitted at d = 64.",
+    text="The smallest balanced batch with P = 1/2, a simplex, identity weights: the batch at which the calibrated "
+    "sigma of state evolution is the given one.",
     fields=("dim", "num_classes", "num_blocks", "sigma"),
     measured="N_min",
     predicted=("state evolution",),
@@ -162,6 +162,7 @@ FAMILIES = (
                 measured="depth",
                 predicted=("depth map", "state evolution"),
                 target=Target(maximum=0.08),
+                held=("depth map", "state evolution"),
             )
         },
     ),

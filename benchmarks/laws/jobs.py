@@ -9,13 +9,13 @@ from multiprocessing import get_context
 
 import torch
 
-from benchmarks.laws import collapse, frozen, geometry, identity, labels, learned, sources
+from benchmarks.laws import collapse, frozen, geometry, identity, labels, learned, sources, unequal
 from benchmarks.laws.check import Family, Job, Rows
 
 # In the order of the document.
 FAMILIES: dict[str, Family] = {
     family.name: family
-    for module in (geometry, identity, learned, sources, collapse, frozen, labels)
+    for module in (geometry, identity, unequal, learned, sources, collapse, frozen, labels)
     for family in module.FAMILIES
 }
 NUM_PROCESSES = 2

@@ -15,6 +15,7 @@ _SYMBOLS = {
     "cosine": "c",
     "sigma": "sigma",
     "batch": "N",
+    "class_sizes": "rows of the classes",
     "train_batch": "N",
     "num_blocks": "L",
     "num_views": "V",
@@ -52,14 +53,14 @@ class Summary:
 
 
 def summarise(table: Table, rows: Sequence[Row], column: str) -> Summary:
-    """The summary of a column; the first one of a table has its target."""
+    """The summary of a column, with the table's target where it is held against it."""
     errors = [abs(error) for row in rows if math.isfinite(error := row.error(column))]
     return Summary(
         num_rows=len(rows),
         num_compared=len(errors),
         median=median(errors) if errors else math.nan,
         maximum=max(errors, default=math.nan),
-        target=table.target if column == table.predicted[0] else Target(),
+        target=table.target if column in (table.held or table.predicted[:1]) else Target(),
     )
 
 
@@ -111,6 +112,8 @@ def _value(value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, str):
         return value
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
     return "–" if value is None or math.isnan(value) else f"{value:.4g}"
 
 

@@ -72,6 +72,23 @@ def one_block(seed: int) -> Draws:
     return tuple(draw.stack(dims=(32, 512), is_simplex=i % 2 == 1) for i in range(NUM_DRAWS))
 
 
+def unequal_classes(seed: int) -> Draws:
+    """One block, d 32..256, K 3..10 classes whose sizes grow evenly in the logarithm; c = 0 and simplex in turn.
+
+    The least has 3 to 10 rows, the largest 2 to 10 times as many, at most 300 in all.
+    """
+    draw, settings = Draw(seed, "unequal_classes"), []
+    for index in range(NUM_DRAWS):
+        stack = draw.stack(dims=(32, 256), is_simplex=index % 2 == 1)
+        assert stack.num_classes is not None
+        least, imbalance = draw.ratio(3, 10), draw.ratio(2, 10)
+        shape = [imbalance ** (k / (stack.num_classes - 1)) for k in range(stack.num_classes)]
+        least = max(3.0, min(least, MOST_ROWS / sum(shape)))
+        sizes = tuple(round(least * size) for size in shape)
+        settings.append(replace(stack, num_classes=None, batch=None, class_sizes=sizes))
+    return tuple(settings)
+
+
 def extreme_value(seed: int) -> Draws:
     """d 64..1024, up to 20 rows of a class; c = 0 and simplex in turn."""
     draw = Draw(seed, "extreme_value")
