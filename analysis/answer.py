@@ -228,9 +228,13 @@ def _laws(
 ) -> tuple[LawLine, ...]:
     if frame.empty or design.dataset != "clusters":
         return ()
+    config = from_json(frame["config"].iloc[0])
+    if config.trainer == "supervised":
+        # The laws are about affinities and anchors; a classifier stands beside them as a baseline.
+        return ()
     return law_lines(
         design.laws,
-        from_json(frame["config"].iloc[0]),
+        config,
         axis,
         criterion,
         [other for other in design.criteria if other is not criterion],

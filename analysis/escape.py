@@ -45,7 +45,10 @@ def compare_escapes(frame: pd.DataFrame, laws: Sequence[str]) -> EscapeCompariso
     """Compare every reported run with the escape law of its loss; None where the design names none or none was run."""
     if not {"escape_step", *_MEASURED} <= set(frame) or (known := frame.dropna(subset=_MEASURED)).empty:
         return None
-    weight = from_json(known["config"].iloc[0]).loss.oar_weight
+    first = from_json(known["config"].iloc[0])
+    if not first.evaluation.escape:
+        return None
+    weight = first.loss.oar_weight
     name = "oar_escape" if weight > 0 else "frozen_escape"
     if name not in laws:
         return None
@@ -58,7 +61,7 @@ def compare_escapes(frame: pd.DataFrame, laws: Sequence[str]) -> EscapeCompariso
         except NotApplicableError as error:
             refusals.append(str(error))
             continue
-        if np.isfinite(row["escape_step"]):
+        if pd.notna(row["escape_step"]):
             ratios.append(row["escape_step"] / predicted)
         else:
             censored += 1

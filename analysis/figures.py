@@ -55,8 +55,8 @@ def draw_answer(result: StudyAnswer) -> Figure:
 
 
 def _is_plane(result: StudyAnswer) -> bool:
-    axes = result.design.axes
-    return len(axes) == 2 and all(len(v) >= 4 and not isinstance(v[0], str) for _, v in axes)
+    axes, has_recipes = result.design.axes, bool(result.design.recipes)
+    return len(axes) == 2 and not has_recipes and all(len(v) >= 4 and not isinstance(v[0], str) for _, v in axes)
 
 
 def _draw_panels(result: StudyAnswer) -> Figure:
@@ -183,7 +183,8 @@ def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
         _draw_fit(ax, part.fit, _FLOOR_NAMES[part.criterion.floor], has_numbers=len(result.slices) == 1)
     if part.from_moments is not None:
         predictions = {"encoder": part.from_moments.encoder, "pixels": part.from_moments.raw}
-        for (source, predicted), style in zip(predictions.items(), ("--", ":"), strict=True):
+        styles = zip(predictions.items(), ("--", ":"), strict=True)
+        for (source, predicted), style in ((item, style) for item, style in styles if item[1]):
             label = f"one identity block by cosines ({source})"
             ax.plot(list(predicted), list(predicted.values()), style, color=_LAWS[0], lw=1.4, label=label)
     for index, line in enumerate(part.laws):

@@ -64,7 +64,7 @@ class LawLine:
 
 
 def setting_of(config: ReplicateConfig, *, is_tuned: bool) -> Setting:
-    """A configuration on ``clusters`` in the symbols of the theory; ``is_tuned``: its rate differs between cells."""
+    """A configuration on ``clusters`` in the symbols of the theory; ``is_tuned``: its rate differs between points."""
     clusters, model, is_trained = config.data.clusters, config.model, config.num_steps > 0
     is_identity = model.init == "identity"
     return Setting(
@@ -84,8 +84,8 @@ def setting_of(config: ReplicateConfig, *, is_tuned: bool) -> Setting:
         mean_norm=clusters.mean_norm,
         basis=clusters.basis,
         num_sources=clusters.num_sources,
-        steps=config.horizon.length if config.horizon.unit == "steps" else None,
-        num_examples=config.horizon.length if config.horizon.unit == "examples" else None,
+        steps=config.num_steps,
+        num_examples=config.num_steps * config.num_images,
         optimizer=config.optimizer.name,
         schedule=config.optimizer.schedule,
         learning_rate=config.optimizer.learning_rate,
@@ -121,7 +121,12 @@ def law_lines(
         other_criteria: further ones that are read off the same replicates, with lines of their own.
         measured_inputs: fields of the setting that only a run can give, such as ``first_step_norm``.
     """
-    setting = dataclasses.replace(setting_of(config, is_tuned=is_tuned), **measured_inputs)
+    setting = setting_of(config, is_tuned=is_tuned)
+    # A run's own value on the axis is one of many and says nothing about the threshold; nor does what follows from it.
+    unknown: dict[str, Any] = {quantity: None for quantity, path in PATHS.items() if path == axis}
+    if axis == PATHS["train_batch"]:
+        unknown |= {"steps": None} if config.horizon.unit == "examples" else {"num_examples": None}
+    setting = dataclasses.replace(setting, **(unknown | dict(measured_inputs)))
     scale = 1 / config.data.clusters.num_sources if axis == PATHS["num_labels"] else 1.0
     lines = []
     for law in (LAWS[name] for name in names if PATHS[LAWS[name].quantity] == axis):
@@ -137,10 +142,8 @@ def _is_of(law: Law, criterion: Criterion) -> bool:
 
 
 def _line(law: Law, setting: Setting, scale: float, fit: CurveFit | None) -> LawLine:
-    # A run's own value of the quantity is one of many and says nothing about the threshold.
-    asked: dict[str, Any] = {law.quantity: None}
     try:
-        prediction = law.predict(dataclasses.replace(setting, **asked))
+        prediction = law.predict(setting)
     except NotApplicableError as error:
         return LawLine(law=law, reason=str(error))
     predicted = prediction.value * scale

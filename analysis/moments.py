@@ -50,9 +50,10 @@ def falls_at(predicted: Mapping[float, float], criterion: Criterion) -> float | 
     A fraction is taken of the rise from chance, which is P = S_J = 0, to the largest predicted value.
     """
     x, y = np.array(sorted(predicted)), np.array([predicted[strength] for strength in sorted(predicted)])
-    level = float(
-        y.max() * criterion.fraction if criterion.level is None and criterion.fraction else criterion.level or 0
-    )
+    level = criterion.level
+    if level is None:
+        assert criterion.fraction is not None
+        level = criterion.fraction * float(y.max())
     left = np.flatnonzero((y[:-1] >= level) & (y[1:] < level))
     if not len(left):
         return None

@@ -2,7 +2,7 @@
 
 Command: python -m study.sweep augmentation_limit
 Size:    88 to 104 replicates of 20,000 training images
-Cost:    unmeasured
+Cost:    3 minutes on two cores; on ``clusters`` a minute and a half (2026-11-25)
 
 On ``clusters`` (``--dataset clusters``: 231 replicates, of which 147 are judged without training and 84 train for
 1,500 or 6,000 steps) the strength is sigma itself. Eleven recipes each get a grid of their own around what the theory

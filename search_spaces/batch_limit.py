@@ -38,7 +38,7 @@ SPACE = SearchSpace(
     criterion=Criterion(metric="p", fraction=0.5),
     tuning={"evaluation.split": "validation", "evaluation.knn_bank": 0, "evaluation.num_points": 1},
     margin_octaves=0.5,
-    laws={"clusters": ("n2t", "n2t_examples", "coverage")},
+    laws={"clusters": ("n2t", "n2t_examples")},
     variants={
         "learning": Variant(),
         "fixed_steps": Variant(values={"horizon.unit": "steps", "horizon.length": 300}),
@@ -53,7 +53,7 @@ SPACE = SearchSpace(
             scientific=(Axis(path="batch.eval", values=(10, 15, 20, 30, 45, 65, 95, 140, 200), label="batch (rows)"),),
             nuisance=(),
             criterion=Criterion(metric="p", level=0.5, floor="zero"),
-            laws={"clusters": ("state_evolution_batch", "spectral_batch")},
+            laws={"clusters": ("state_evolution_batch",)},
             recipes=tuple(
                 Recipe(name=f"sigma={sigma:g}", values={"data.strength": sigma}) for sigma in (1.85, 2.1, 2.4)
             ),
@@ -76,7 +76,7 @@ SPACE = SearchSpace(
                 ),
             ),
             nuisance=(),
-            laws={"clusters": ("n2t", "coverage")},
+            laws={"clusters": ("n2t",)},
             recipes=tuple(Recipe(name=f"T={steps}", values={"horizon.length": steps}) for steps in (12, 24, 48, 80)),
         ),
         "coverage": Variant(
@@ -93,7 +93,7 @@ SPACE = SearchSpace(
             ),
             nuisance=(),
             criterion=Criterion(metric="p", fraction=0.9),
-            laws={"clusters": ("coverage", "n2t_examples")},
+            laws={"clusters": ("coverage",)},
             budget=Budget(replicates=8),
             recipes=tuple(Recipe(name=f"S={length}", values={"horizon.length": length}) for length in (1_500, 6_000)),
         ),

@@ -86,7 +86,6 @@ SPACE = SearchSpace(
         "centred": Variant(values={"data.clusters.mean_norm": 0.0}),
         "depth": Variant(
             datasets=("clusters",),
-            question="How many blocks of attention may be stacked before fusion draws all rows into one point?",
             values={
                 "trainer": "transfusion",
                 "model.encoder": "none",

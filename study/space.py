@@ -116,7 +116,6 @@ class Variant:
 
     values: Values = field(default_factory=dict)
     datasets: tuple[str, ...] = ()
-    question: str | None = None
     scientific: tuple[Axis, ...] | None = None
     nuisance: tuple[Axis, ...] | None = None
     recipes: tuple[Recipe, ...] | None = None
@@ -129,14 +128,16 @@ class Variant:
     def applied(self, space: "SearchSpace") -> "SearchSpace":
         """The space with all but ``values`` of this variant in place of its own.
 
-        Grids of data sets belong to the space's own axes and are left out with them.
+        Grids of data sets belong to the space's own axes: an axis that the variant gives keeps its own values.
         """
         own = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         del own["values"], own["datasets"]
         changes = {name: value for name, value in own.items() if value is not None}
-        axes = {a.path for name in ("scientific", "nuisance") for a in changes.get(name, getattr(space, name))}
+        kept = {
+            axis.path for name in ("scientific", "nuisance") if name not in changes for axis in getattr(space, name)
+        }
         grids = {
-            dataset: {path: values for path, values in grid.items() if path in axes}
+            dataset: {path: values for path, values in grid.items() if path in kept}
             for dataset, grid in space.grids.items()
         }
         return dataclasses.replace(space, grids=grids, **changes)
@@ -171,9 +172,10 @@ class SearchSpace:
 
     def __post_init__(self) -> None:
         known = field_types()
+        all_recipes = [self.recipes, *(variant.recipes or () for variant in self.variants.values())]
         changes = (
             self.tuning,
-            *(recipe.values for recipe in self.recipes),
+            *(recipe.values for recipes in all_recipes for recipe in recipes),
             *(variant.values for variant in self.variants.values()),
             *self.profiles.values(),
             *self.datasets.values(),
@@ -190,8 +192,11 @@ class SearchSpace:
         for dataset, grid in self.grids.items():
             assert dataset in self.datasets, f"{self.name}: {dataset} is none of its data sets"
             assert set(grid) <= axes, f"{self.name}: a grid of {dataset} names no axis"
-        for recipe in self.recipes:
-            assert set(recipe.grids) <= axes, f"{self.name}: a grid of {recipe.name} names no axis"
+        for recipes in all_recipes:
+            names = [recipe.name for recipe in recipes]
+            assert len(set(names)) == len(names), f"{self.name}: two recipes of one name"
+            for recipe in recipes:
+                assert set(recipe.grids) <= axes, f"{self.name}: a grid of {recipe.name} names no axis"
 
     def default_variant(self, dataset: str | None = None) -> str:
         """The first variant, of those made for a data set where it is given."""

@@ -12,7 +12,7 @@ import pytest
 from analysis.answer import StudyAnswer, answer, to_json
 from analysis.escape import compare_escapes
 from analysis.figures import draw_answer
-from analysis.laws import LawLine, setting_of
+from analysis.laws import LawLine, law_lines, setting_of
 from analysis.report import word_answer
 from study.config import Replicate, ReplicateConfig, with_values
 from study.config import to_json as to_json_config
@@ -193,7 +193,7 @@ class TestEscapes:
 
     CONFIG = with_values(make_design(load_space("over_fusion")).config, {"horizon.length": 800})
 
-    def runs(self, *rows: dict[str, float]) -> pd.DataFrame:
+    def runs(self, *rows: dict[str, float | None]) -> pd.DataFrame:
         return pd.DataFrame([{"config": to_json_config(self.CONFIG), **row} for row in rows])
 
     def predicted(self, norm: float, variance: float) -> float:
@@ -213,7 +213,7 @@ class TestEscapes:
 
     def test_a_run_that_never_escaped_counts_as_predicted_where_the_law_says_so(self) -> None:
         assert self.predicted(900.0, 0.005) > 800 > self.predicted(100.0, 0.005)
-        rows = [{"first_step_norm": r, "first_step_variance": 0.005, "escape_step": math.nan} for r in (900.0, 100.0)]
+        rows = [{"first_step_norm": r, "first_step_variance": 0.005, "escape_step": None} for r in (900.0, 100.0)]
         found = compare_escapes(self.runs(*rows), ("frozen_escape",))
         assert found is not None
         assert (found.ratios, found.num_censored, found.num_censored_as_predicted) == ((), 2, 1)
@@ -224,6 +224,20 @@ class TestEscapes:
         assert found is not None
         assert (found.num_refused, found.ratios) == (1, ())
         assert "outside the law" in found.sentence()
+
+    def test_the_critical_rate_takes_the_rate_at_which_the_norm_was_measured(self) -> None:
+        measured = {"first_step_norm": 200.0, "first_step_variance": 0.005, "learning_rate": 100.0}
+        axis, criterion = "optimizer.learning_rate", Criterion(metric="mean_cosine", level=0.5, floor="zero")
+        (line,) = law_lines(("frozen_rate",), self.CONFIG, axis, criterion, [], None, measured, is_tuned=False)
+        double = measured | {"first_step_norm": 400.0, "learning_rate": 200.0}
+        (same,) = law_lines(("frozen_rate",), self.CONFIG, axis, criterion, [], None, double, is_tuned=False)
+        assert line.predicted is not None
+        assert same.predicted == pytest.approx(line.predicted)
+
+    def test_runs_that_were_not_watched_are_not_said_to_have_never_escaped(self) -> None:
+        unwatched = with_values(self.CONFIG, {"evaluation.escape": False})
+        row = {"first_step_norm": 200.0, "first_step_variance": 0.005, "escape_step": None}
+        assert compare_escapes(pd.DataFrame([{"config": to_json_config(unwatched), **row}]), ("frozen_escape",)) is None
 
     def test_without_the_law_or_the_measurement_nothing_is_compared(self) -> None:
         rows = [{"first_step_norm": 200.0, "first_step_variance": 0.005, "escape_step": 300.0}]

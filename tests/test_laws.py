@@ -131,6 +131,15 @@ class TestEveryLaw:
                 with pytest.raises(NotApplicableError, match=field):
                     law.predict(dataclasses.replace(VALID[name], **{field: None}))
 
+    def test_it_refuses_beyond_what_was_verified(self, name: str) -> None:
+        law = LAWS[name]
+        for field, (low, high) in law.ranges.items():
+            for value in (low - 1, high + 1):
+                rows = value * (VALID[name].num_classes or 1)
+                change = {"batch": rows} if field == "per_class" else {field: value}
+                with pytest.raises(NotApplicableError):
+                    law.predict(dataclasses.replace(VALID[name], **change))
+
     def test_arrays_give_what_a_loop_gives(self, name: str) -> None:
         law, setting = LAWS[name], VALID[name]
         field = next(f for f in law.inputs if isinstance(getattr(setting, f), int | float))

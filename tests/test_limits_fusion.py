@@ -190,14 +190,14 @@ class TestOneBlock:
 
     def test_the_closed_form_is_the_limit_of_many_dimensions_and_rows(self) -> None:
         setting = Setting(dim=10**7, num_classes=6, batch=6e6, num_blocks=1)
-        closed = one_block.ONE_BLOCK_CLOSED.predict(setting).value
-        assert closed == pytest.approx(one_block.ONE_BLOCK.predict(setting).value, rel=2e-3)
+        closed = one_block.ONE_BLOCK_CLOSED.threshold(setting)
+        assert closed == pytest.approx(one_block.ONE_BLOCK.threshold(setting), rel=2e-3)
 
     def test_it_falls_with_classes_and_grows_with_dimensions_and_rows(self) -> None:
         setting = Setting(dim=128, num_classes=5, batch=100, num_blocks=1)
         for law in (one_block.ONE_BLOCK, one_block.ONE_BLOCK_JSD):
             assert (np.diff(law.thresholds(setting, dim=[32, 64, 256, 1024])) > 0).all()
-            assert (np.diff(law.thresholds(setting, batch=[10, 20, 100, 1000])) > 0).all()
+            assert (np.diff(law.thresholds(setting, batch=[15, 20, 100, 200])) > 0).all()
         classes = one_block.ONE_BLOCK.thresholds(setting, num_classes=[3, 5, 10, 19], batch=[30, 50, 100, 190])
         assert (np.diff(classes) < 0).all()
 
@@ -275,8 +275,8 @@ class TestStateEvolution:
     def test_sigma_grows_with_rows_and_dimensions_and_falls_with_classes(self) -> None:
         law = state_evolution.STATE_EVOLUTION
         setting = Setting(dim=128, num_classes=5, batch=100, num_blocks=3, centred=True)
-        assert (np.diff(law.thresholds(setting, batch=[20, 60, 200, 1000])) > 0).all()
-        assert (np.diff(law.thresholds(setting, dim=[32, 64, 128, 512])) > 0).all()
+        assert (np.diff(law.thresholds(setting, batch=[15, 60, 150, 250])) > 0).all()
+        assert (np.diff(law.thresholds(setting, dim=[32, 64, 128, 256])) > 0).all()
         assert (np.diff(law.thresholds(setting, num_classes=[3, 5, 10])) < 0).all()
 
     def test_the_batch_law_inverts_the_sigma_law(self) -> None:
@@ -363,7 +363,7 @@ class TestGeometry:
 
     def test_it_falls_with_rows_and_stays_above_the_guarantee(self) -> None:
         setting = Setting(dim=256, num_classes=5, batch=50)
-        typical = extreme_value.EXTREME_VALUE.thresholds(setting, batch=[15, 50, 500, 5000])
+        typical = extreme_value.EXTREME_VALUE.thresholds(setting, batch=[15, 50, 150, 300])
         assert (np.diff(typical) < 0).all()
         assert (typical > geometric.GEOMETRIC.predict(setting).value).all()
 
@@ -467,7 +467,7 @@ class TestEveryLaw:
         (state_evolution.STATE_EVOLUTION_BATCH, STACK, {"sigma": 0.3}, "is not crossed"),
         (depth.DEPTH, DEEP, {"centred": True}, "common component"),
         (depth.DEPTH, DEEP, {"cosine": -0.1}, "a cosine of centres from 0"),
-        (depth.DEPTH, DEEP, {"sigma": 3.0}, "is not crossed"),
+        (depth.DEPTH, DEEP, {"sigma": 3.0}, "was verified for sigma 0.3 to 1"),
         (geometric.GEOMETRIC, ONE, {"num_blocks": 3}, "covers one block"),
         (extreme_value.EXTREME_VALUE, ONE, {"centred": True}, "batch mean is kept"),
         (spectral.SPECTRAL, STACK, {"batch": 10}, "at least 3 rows"),

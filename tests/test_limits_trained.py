@@ -315,7 +315,12 @@ class TestCoverage:
 
     @pytest.mark.parametrize(
         ("values", "reason"),
-        [({"weights": "identity"}, "training"), ({"num_views": 2}, "one view"), ({"num_classes": 1}, "two classes")],
+        [
+            ({"weights": "identity"}, "training"),
+            ({"num_views": 2}, "one view"),
+            ({"num_classes": 2}, "num_classes 3 to 10"),
+            ({"optimizer": "sgd"}, "adam"),
+        ],
     )
     def test_it_refuses(self, values: dict[str, Any], reason: str) -> None:
         with pytest.raises(NotApplicableError, match=reason):

@@ -314,6 +314,18 @@ class TestRecipe:
         first = make_design(search_space(recipes=(NARROW, WIDE)))
         assert make_design(search_space(recipes=other)).hash != first.hash
 
+    @pytest.mark.parametrize(
+        ("wrong", "words"),
+        [
+            ((NARROW, dataclasses.replace(WIDE, name="narrow")), "two recipes of one name"),
+            ((dataclasses.replace(WIDE, values={"model.widht": 3}),), "is no configuration path"),
+        ],
+    )
+    def test_a_mistake_in_a_variant_is_found_at_import_too(self, wrong: tuple[Recipe, ...], words: str) -> None:
+        for changes in ({"recipes": wrong}, {"variants": {"learning": Variant(recipes=wrong)}}):
+            with pytest.raises(AssertionError, match=words):
+                search_space(**changes)
+
     def test_a_grid_that_names_no_axis_is_found_at_import(self) -> None:
         with pytest.raises(AssertionError, match="a grid of odd names no axis"):
             search_space(recipes=(Recipe(name="odd", values={}, grids={"data.strength": (0.1, 0.2)}),))
@@ -330,6 +342,8 @@ class TestVariant:
         assert (design.scientific, design.nuisance, design.criterion) == ((STRENGTHS,), (), strict)
         assert design.replicates == 9
         assert make_design(space).scientific[0].values == (2, 4)
+        own = search_space(variants={"learning": Variant(scientific=(BATCHES,))}, grids=grids)
+        assert make_design(own).scientific[0].values == BATCHES.values
 
     def test_one_that_changes_nothing_is_the_space_itself(self) -> None:
         assert Variant().applied(search_space()) == search_space()

@@ -98,6 +98,7 @@ DEPTH = Law(
     threshold=lambda setting: depth_at(_by_map(setting)),
     outcome=lambda setting: _between_blocks(setting, _by_map(setting)),
     band=lambda setting: _BANDS[setting.residual],
+    ranges={"dim": (64, 2048), "num_classes": (3, 15), "sigma": (0.3, 1.0)},
     section="section 4.1",
 )
 DEPTH_STATE_EVOLUTION = dataclasses.replace(

@@ -51,9 +51,10 @@ EXTREME_VALUE = Law(
     level=0.5,
     inputs=("dim", "num_classes", "batch"),
     assumptions="cosines of pairs as independent Gaussian draws, balanced classes",
-    validity="d 32 to 1024, K 3 to 15, N 12 to 200, cosine -0.5 to 0.2",
+    validity="d 32 to 1024, K 3 to 15, N 12 to 300, cosine -0.5 to 0.2",
     outside=_outside,
     threshold=_threshold,
     band=frozen(0.0084, 0.0261, 12),
+    ranges={"dim": (32, 1024), "num_classes": (3, 15), "batch": (12, 300)},
     section="section 1.2",
 )

@@ -151,6 +151,8 @@ def read_setting(arguments: Sequence[str]) -> tuple[argparse.Namespace, Setting 
         if num_classes is None:
             raise UsageError("--cosine simplex is -1/(K-1): give --num-classes as well")
         values["cosine"] = -1 / (num_classes - 1)
+    if "class_sizes" in values and {"num_classes", "batch"} & set(values):
+        raise UsageError("--class-sizes says how many classes and rows there are: leave out --num-classes and --batch")
     setting = Setting(**values)
     if setting.cosine >= 1 or (num_classes is not None and setting.cosine < -1 / (num_classes - 1) - 1e-9):
         least = "-1/(K-1)" if num_classes is None else f"-1/(K-1) = {-1 / (num_classes - 1):.4g}"

@@ -7,7 +7,7 @@ K ``num_classes``, c ``cosine``, sigma ``sigma``, N ``batch`` (rows of the affin
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -64,6 +64,11 @@ class Setting:
     first_step_norm: float | None = None
     first_step_variance: float | None = None
 
+    @property
+    def per_class(self) -> float | None:
+        """Rows of a class in the judged batch, where both are given."""
+        return None if self.batch is None or self.num_classes is None else self.batch / self.num_classes
+
     def given(self, *names: str) -> tuple[float, ...]:
         """The numbers of fields that a law lists among its inputs."""
         values = tuple(getattr(self, name) for name in names)
@@ -100,9 +105,10 @@ class Law:
 
     ``threshold`` maps a valid setting to the predicted value of ``quantity`` (NaN: the level is not crossed).
     ``outcome`` maps a setting, the quantity's own value included, to the metric. ``outside`` says in a sentence why a
-    setting lies outside the assumptions or the verified range (None: inside). ``direction``: the method works up to
-    the threshold ("largest") or from it on ("smallest"). Exactly one of ``level`` (absolute) and ``fraction`` (of
-    the rise from floor to ceiling) is set. A control predicts something else and is declared to fail.
+    setting breaks the assumptions (None: it does not), and ``ranges`` are the values of fields (and of rows per class,
+    ``per_class``) that were verified; others are refused. ``direction``: the method works up to the threshold
+    ("largest") or from it on ("smallest"). Exactly one of ``level`` (absolute) and ``fraction`` (of the rise from
+    floor to ceiling) is set. A control predicts something else and is declared to fail.
     """
 
     name: str
@@ -120,6 +126,7 @@ class Law:
     outcome: Callable[[Setting], float] | None = None
     band: Callable[[Setting], Band]
     section: str
+    ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     is_control: bool = False
 
     def __post_init__(self) -> None:
@@ -127,13 +134,14 @@ class Law:
         fields = {item.name for item in dataclasses.fields(Setting)}
         assert {*self.inputs, self.quantity} <= fields, self.name
         assert self.quantity not in self.inputs, self.name
+        assert set(self.ranges) <= {*fields, "per_class"}, self.name
 
     @property
     def criterion(self) -> str:
         """The criterion as a phrase, such as "p = 0.5"."""
-        return (
-            f"{self.metric} = {self.level:g}" if self.fraction is None else f"{self.fraction:.0%} rise of {self.metric}"
-        )
+        if self.fraction is None:
+            return f"{self.metric} = {self.level:g}"
+        return f"half rise of {self.metric}" if self.fraction == 0.5 else f"{self.fraction:.0%} rise of {self.metric}"
 
     @property
     def source(self) -> str:
@@ -146,7 +154,15 @@ class Law:
             return f"needs {' and '.join(missing)}"
         if setting.class_sizes is not None and "class_sizes" not in self.inputs:
             return "assumes classes of one size, but class_sizes are given"
-        return self.outside(setting)
+        return self.outside(setting) or self._outside_ranges(setting)
+
+    def _outside_ranges(self, setting: Setting) -> str | None:
+        for name, (low, high) in self.ranges.items():
+            value = setting.per_class if name == "per_class" else getattr(setting, name)
+            if value is not None and not low <= value <= high:
+                words = "rows of a class from" if name == "per_class" else name
+                return f"was verified for {words} {low:g} to {high:g}, but it is {value:g}"
+        return None
 
     def predict(self, setting: Setting) -> Prediction:
         """The threshold for a setting; :class:`NotApplicableError` where the law does not apply or none exists."""

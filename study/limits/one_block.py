@@ -173,6 +173,7 @@ ONE_BLOCK = Law(
     threshold=_threshold,
     outcome=_outcome,
     band=frozen(0.0088, 0.0582, 42),
+    ranges={"dim": (32, 1024), "num_classes": (2, 50), "per_class": (3, 40)},
     section="section 2.3",
 )
 ONE_BLOCK_JSD = dataclasses.replace(
@@ -190,9 +191,10 @@ ONE_BLOCK_CLOSED = dataclasses.replace(
     says="sigma_max^2 is about sqrt(2 pi d) / (K + 1) - 1 for one untrained block, at any batch",
     inputs=("dim", "num_classes", "num_blocks"),
     assumptions="identity weights, orthonormal centres, many dimensions, many rows of a class",
-    validity="d 32 to 256, K 3 to 10, at least 10 rows of a class",
+    validity="d 32 to 512, K 3 to 10, 10 to 40 rows of a class",
     outside=_outside_closed,
     threshold=_threshold_closed,
     outcome=None,
     band=frozen(0.0217, 0.0405, 6),
+    ranges={"dim": (32, 512), "num_classes": (3, 10), "per_class": (10, 40)},
 )

@@ -162,6 +162,7 @@ SOURCE_BATCH = Law(
     outside=_outside,
     threshold=_threshold,
     outcome=lambda setting: _source_mass(setting, *setting.given("batch")),
-    band=frozen(0.0065, 0.0136, 12),
+    band=frozen(0.0091, 0.033, 12),
+    ranges={"dim": (64, 256), "num_views": (2, 8), "spread": (0, 4)},
     section="section 8.2",
 )

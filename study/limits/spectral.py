@@ -61,10 +61,11 @@ SPECTRAL = Law(
     level=0.6,
     inputs=("dim", "num_classes", "batch"),
     assumptions="Gaussian noise, balanced classes; the pair AUC of PCA stands for recovery, 0.6 for finite N and d",
-    validity="d = 200, K = 5, N = 100 and 400, orthonormal centres; fusion tracks PCA centred, without residual",
+    validity="d 64 to 400, K 3 to 10, 10 to 100 rows of a class; fusion tracks PCA centred, without residual",
     outside=_outside,
     threshold=_sigma_max,
-    band=frozen(0.068, 0.105, 2),
+    band=frozen(0.070, 0.250, 12),
+    ranges={"dim": (64, 400), "num_classes": (3, 10), "per_class": (10, 100)},
     section="section 5.1",
 )
 SPECTRAL_BATCH = dataclasses.replace(
@@ -86,4 +87,5 @@ CONTROL_BBP_AS_MASS = dataclasses.replace(
     validity="none: declared to fail; measured for d 32 to 256, K 3 to 10, N 40 to 300, 1 to 5 blocks",
     band=frozen(0.970, 2.431, 48),
     is_control=True,
+    ranges={},
 )

@@ -45,8 +45,8 @@ def _outside(setting: Setting) -> str | None:
     sizes_K = _sizes(setting)
     if setting.centred:
         return "assumes that the batch mean is kept, but it is removed"
-    if len(sizes_K) < 2 or sizes_K.min() < 2:
-        return "needs at least two classes with two rows each"
+    if not (3 <= len(sizes_K) <= 10 and sizes_K.min() >= 3 and sizes_K.sum() <= 300):
+        return "was verified for 3 to 10 classes of at least three rows each and at most 300 rows in all"
     if sizes_K.max() > _MOST_IMBALANCE * sizes_K.min():
         return f"was verified for classes that differ up to {_MOST_IMBALANCE:g} times in size"
     same_number = dataclasses.replace(setting, num_classes=len(sizes_K))
@@ -75,4 +75,5 @@ ONE_BLOCK_UNBALANCED = dataclasses.replace(
     outcome=_outcome,
     band=frozen(0.016, 0.031, 12),
     section="section 2.6",
+    ranges={"dim": (32, 256)},
 )
