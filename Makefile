@@ -40,7 +40,7 @@ test-gpu: $(VENV)/.installed-dev  ## Tests that need a GPU.
 
 test-all: test test-slow
 
-verify-laws: $(VENV)/.installed  ## Every law against Monte Carlo: writes docs/theory-tables.md, 10 minutes on two cores.
+verify-laws: $(VENV)/.installed  ## Every law against Monte Carlo: writes docs/theory-tables.md, 6 to 10 minutes on two cores.
 	$(BIN)/python -m benchmarks.laws $(ARGS)
 
 bench: $(VENV)/.installed-dev  ## The benchmarks, side by side with lightly and pytorch-metric-learning: about half an hour.

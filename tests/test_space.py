@@ -335,9 +335,8 @@ class TestVariant:
     def test_it_can_ask_along_another_axis_by_another_criterion(self) -> None:
         strict = Criterion(metric="s_j", level=0.5, floor="zero")
         other = Variant(scientific=(STRENGTHS,), nuisance=(), criterion=strict, budget=Budget(replicates=9))
-        space = search_space(
-            variants={"learning": Variant(), "other": other}, grids={"digits": {"batch.train": (2, 4)}}
-        )
+        grids = {"digits": {"batch.train": (2, 4)}}
+        space = search_space(variants={"learning": Variant(), "other": other}, grids=grids)
         design = make_design(space, variant="other")
         assert (design.scientific, design.nuisance, design.criterion) == ((STRENGTHS,), (), strict)
         assert design.replicates == 9
