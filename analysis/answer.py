@@ -5,54 +5,21 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.designs import DesignRecord, load_design
 from analysis.escape import EscapeComparison, compare_escapes
-from analysis.frames import designs_frame, floor_values, measured, outcome_values, raw_knn, replicates_frame
+from analysis.frames import floor_values, measured, outcome_values, raw_knn, replicates_frame
 from analysis.laws import LawLine, law_json, law_lines
 from analysis.moments import METRICS, MomentsPrediction, predict_from_moments
-from study.config import ReplicateConfig, from_json, with_values
+from study.config import from_json
 from study.inference.threshold import Crossing, CurveFit, fit_curve
 from study.outcome import Outcome
 from study.results.ledger import Ledger
 from study.space import RECIPE, Criterion
-
-
-@dataclass(frozen=True, kw_only=True)
-class DesignRecord:
-    """A design as the ledger holds it."""
-
-    study: str
-    variant: str
-    hash: str
-    commit: str
-    dirty: bool | None
-    is_exploratory: bool
-    created_at: pd.Timestamp
-    axes: tuple[tuple[str, tuple[Any, ...]], ...]
-    nuisance_axes: tuple[tuple[str, tuple[Any, ...]], ...]
-    recipes: tuple[tuple[str, dict[str, tuple[Any, ...]]], ...]
-    criteria: tuple[Criterion, ...]
-    laws: tuple[str, ...]
-    margin_octaves: float
-    scale: Literal["log", "linear"]
-    config: dict[str, Any]
-
-    @property
-    def criterion(self) -> Criterion:
-        """The first criterion, which nuisances are tuned for."""
-        return self.criteria[0]
-
-    @property
-    def dataset(self) -> str:
-        return self.config.get("data.name", "fashion_mnist")
-
-    @property
-    def num_classes(self) -> int:
-        return with_values(ReplicateConfig(), self.config).data.num_classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,36 +66,6 @@ class StudyAnswer:
     num_older: int
     num_seeds: int
     slices: tuple[Slice, ...]
-
-
-def load_design(ledger: Ledger, study_hash: str | None = None) -> DesignRecord:
-    """A design of a ledger, by default the newest; ValueError where there is none."""
-    designs = designs_frame(ledger)
-    if study_hash is not None:
-        designs = designs[designs["study_hash"] == study_hash]
-    if designs.empty:
-        raise ValueError(f"no design {study_hash or ''} in {ledger.store.uri}: run the study first")
-    row = designs.iloc[-1]
-    canonical = json.loads(row["design"])
-    return DesignRecord(
-        study=row["study"],
-        variant=row["variant"],
-        hash=row["study_hash"],
-        commit=row["commit"] or "",
-        dirty=None if pd.isna(row["dirty"]) else bool(row["dirty"]),
-        is_exploratory=bool(row["exploratory"]),
-        created_at=row["created_at"],
-        axes=tuple((path, tuple(values)) for path, values, *_ in canonical["scientific"]),
-        nuisance_axes=tuple((path, tuple(values)) for path, values, *_ in canonical["nuisance"]),
-        recipes=tuple((name, {p: tuple(g) for p, g in grids}) for name, _, grids in canonical.get("recipes", ())),
-        criteria=tuple(
-            Criterion(**values) for values in (canonical["criterion"], *canonical.get("further_criteria", ()))
-        ),
-        laws=tuple(canonical["laws"]),
-        margin_octaves=canonical["margin_octaves"],
-        scale="linear" if "linear" in canonical["scientific"][0] else "log",
-        config=canonical["config"],
-    )
 
 
 def answer(ledger: Ledger, study_hash: str | None = None) -> StudyAnswer:

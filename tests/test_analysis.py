@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.answer import StudyAnswer, answer, load_design, mean_curve, to_json
+from analysis.answer import StudyAnswer, answer, mean_curve, to_json
+from analysis.designs import load_design
 from analysis.figures import draw_answer, figure_bytes
 from analysis.frames import curves_frame, designs_frame, measured, outcome_values, raw_knn, replicates_frame
 from analysis.report import make_report, word_answer

@@ -119,8 +119,9 @@ def _answer(setting: Setting, answers: Sequence[Answer], reasons: Mapping[str, s
 def _other_direction(answer: Answer) -> str:
     assert answer.given is not None
     side = "below" if answer.given < answer.prediction.value else "above"
-    verdict = "holds" if answer.works else "fails"
-    said = f"{answer.law.quantity} {_number(answer.given)} lies {side}: the criterion {verdict}"
+    said = f"{answer.law.quantity} {_number(answer.given)} lies {side}"
+    if not answer.law.is_control:
+        said += f": the criterion {'holds' if answer.works else 'fails'}"
     return said if answer.outcome is None else f"{said}, predicted {answer.law.metric} = {answer.outcome:.3g}"
 
 
