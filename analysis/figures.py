@@ -1,6 +1,7 @@
 """Figures of a study's answer."""
 
 import io
+from collections.abc import Sequence
 from typing import Literal
 
 import matplotlib
@@ -36,7 +37,11 @@ _LABELS = {
 }
 _FLOOR_NAMES = {"before": "before training", "chance": "chance", "zero": "zero"}
 _DATA, _FIT, _THRESHOLD, _FALL = "#1b3a57", "#d1495b", "#2a7f62", "#8d6a9f"
-_LAWS = ("#e08e0b", "#5c6b73", "#1f77b4")
+# One colour per law of a design, in every panel.
+_LAWS = (
+    *("#e08e0b", "#5c6b73", "#1f77b4", "#8c564b", "#17becf", "#7f7f00"),
+    *("#e377c2", "#005f46", "#9467bd", "#b22222", "#4c72b0", "#2ca02c"),
+)
 _MAX_COLUMNS = 4
 
 
@@ -139,7 +144,7 @@ def _draw_plane(result: StudyAnswer) -> Figure:
         if points:
             xs, ys = zip(*points, strict=True)
             style = ("--", "-.", ":")[index % 3]
-            ax.plot(xs, ys, style, color=_LAWS[index % len(_LAWS)], lw=1.8, label=f"law {name}")
+            ax.plot(xs, ys, style, color=_law_colour(design.laws, name), lw=1.8, label=f"law {name}")
     ax.set_xticks(x_values, [f"{x:g}" for x in x_values])
     ax.set_yticks(y_values, [f"{y:g}" for y in y_values])
     ax.minorticks_off()
@@ -187,8 +192,8 @@ def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
         for (source, predicted), style in ((item, style) for item, style in styles if item[1]):
             label = f"one identity block by cosines ({source})"
             ax.plot(list(predicted), list(predicted.values()), style, color=_LAWS[0], lw=1.4, label=label)
-    for index, line in enumerate(part.laws):
-        _draw_law(ax, line, _LAWS[index % len(_LAWS)])
+    for line in part.laws:
+        _draw_law(ax, line, _law_colour(design.laws, line.law.name))
     ax.set_title(_title(result, part), fontsize=10 if len(result.slices) <= 3 else 8, loc="left")
     ax.set_ylabel(_label(part.criterion.metric))
 
@@ -204,6 +209,10 @@ def _title(result: StudyAnswer, part: Slice) -> str:
     )
     found = [] if part.fit is None else [part.fit.rising, part.fit.falling]
     return title + "".join(f"\nthreshold {c.describe('value')}" for c in found if c.status is CrossingStatus.FOUND)
+
+
+def _law_colour(names: Sequence[str], name: str) -> str:
+    return _LAWS[names.index(name) % len(_LAWS)]
 
 
 def _draw_law(ax: Axes, line: LawLine, colour: str) -> None:
