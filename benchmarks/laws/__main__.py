@@ -20,7 +20,7 @@ from benchmarks.laws.check import Row, Rows, Table
 from benchmarks.laws.jobs import FAMILIES, NUM_PROCESSES, plan, run
 from benchmarks.laws.report import document
 from benchmarks.laws.settings import SEED
-from study.provenance import collect
+from study.provenance import Provenance, collect
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "theory-tables.md"
 
@@ -33,9 +33,8 @@ def tables(found: dict[tuple[str, int], Rows]) -> Iterable[tuple[Table, list[Row
             yield from ((table, [row[key] for row in rows]) for key, table in family.tables.items())
 
 
-def header(seed: int, seconds: float) -> list[str]:
+def header(seed: int, provenance: Provenance, seconds: float) -> list[str]:
     """Where the numbers come from."""
-    provenance = collect()
     commit = provenance.commit[:12] or "unknown"
     if provenance.dirty:
         commit += " with local changes"
@@ -58,9 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a few draws of the cheap families, few replicates")
     parser.add_argument("--out", type=Path, help=f"where to write (default docs/{DOCUMENT.name} for a whole run)")
     options = parser.parse_args(arguments)
-    start = time.monotonic()
+    start, provenance = time.monotonic(), collect()
     found = run(plan(seed=options.seed, only=options.only, quick=options.quick))
-    text = document(header(options.seed, time.monotonic() - start), list(tables(found)))
+    text = document(header(options.seed, provenance, time.monotonic() - start), list(tables(found)))
     is_whole = not options.quick and not options.only
     out = options.out or (DOCUMENT if is_whole else None)
     if out is None:
