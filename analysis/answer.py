@@ -197,9 +197,9 @@ def _fit(design: DesignRecord, criterion: Criterion, axis: str, frame: pd.DataFr
     try:
         fit = fit_curve(
             frame[axis].to_numpy(float),
-            outcome_values(frame, criterion, design.num_classes).to_numpy(float),
+            outcome_values(frame, criterion).to_numpy(float),
             frame["seed"].to_numpy(),
-            floor_values(frame, criterion, design.num_classes).to_numpy(float),
+            floor_values(frame, criterion).to_numpy(float),
             fraction=criterion.fraction,
             level=criterion.level,
             scale=design.scale,
@@ -228,7 +228,7 @@ def mean_curve(
     """Mean, standard deviation and number of replicates of a criterion's metric (by default the design's first) at
     every value of an axis.
     """
-    values = frame.assign(value=outcome_values(frame, criterion or design.criterion, design.num_classes))
+    values = frame.assign(value=outcome_values(frame, criterion or design.criterion))
     return values.groupby(axis)["value"].agg(["mean", "std", "count"]).reset_index()
 
 

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import pandas as pd
 
 from analysis.frames import designs_frame
-from study.config import ReplicateConfig, with_values
 from study.results.ledger import Ledger
 from study.space import Criterion
 
@@ -40,10 +39,6 @@ class DesignRecord:
     @property
     def dataset(self) -> str:
         return self.config.get("data.name", "fashion_mnist")
-
-    @property
-    def num_classes(self) -> int:
-        return with_values(ReplicateConfig(), self.config).data.num_classes
 
 
 def load_design(ledger: Ledger, study_hash: str | None = None) -> DesignRecord:

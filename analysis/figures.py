@@ -177,7 +177,7 @@ def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
         ax.plot(untuned[axis], untuned["mean"], ":", color="0.55", lw=1.3, marker="x", ms=4, label=label)
     if len(part.frame):
         means = mean_curve(part.frame, axis, design, part.criterion)
-        values = outcome_values(part.frame, part.criterion, design.num_classes)
+        values = outcome_values(part.frame, part.criterion)
         ax.plot(part.frame[axis], values, "o", color=_DATA, alpha=0.3, ms=3.5, mew=0)
         ax.errorbar(
             means[axis], means["mean"], means["std"], fmt="o", color=_DATA, ms=5.5, lw=1.3, capsize=2.5,

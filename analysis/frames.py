@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from study.config import from_json
 from study.outcome import FINAL_OUTCOMES, MEASURED_OUTCOMES, Outcome
 from study.results.ledger import Ledger
 from study.space import Criterion
@@ -48,17 +49,19 @@ def measured(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["outcome"].isin([str(o) for o in MEASURED_OUTCOMES])]
 
 
-def floor_values(frame: pd.DataFrame, criterion: Criterion, num_classes: int) -> pd.Series:
+def floor_values(frame: pd.DataFrame, criterion: Criterion) -> pd.Series:
     """What each replicate rises from: its own model before training, chance, or zero."""
     if criterion.floor == "before":
         return frame[f"{criterion.metric}_before"].astype(float)
-    return pd.Series(1 / num_classes if criterion.floor == "chance" else 0.0, index=frame.index)
+    if criterion.floor == "zero":
+        return pd.Series(0.0, index=frame.index)
+    return frame["config"].map(lambda text: 1 / from_json(text).data.num_classes).astype(float)
 
 
-def outcome_values(frame: pd.DataFrame, criterion: Criterion, num_classes: int) -> pd.Series:
+def outcome_values(frame: pd.DataFrame, criterion: Criterion) -> pd.Series:
     """The criterion's metric per row for inference: a diverged replicate stands at its floor."""
     is_diverged = frame["outcome"] == str(Outcome.DIVERGED)
-    return frame[criterion.metric].where(~is_diverged, floor_values(frame, criterion, num_classes))
+    return frame[criterion.metric].where(~is_diverged, floor_values(frame, criterion))
 
 
 def raw_knn(ledger: Ledger, data_digest: str, config: dict[str, Any]) -> float | None:

@@ -14,7 +14,8 @@ from analysis.designs import load_design
 from analysis.figures import draw_answer, figure_bytes
 from analysis.frames import curves_frame, designs_frame, measured, outcome_values, raw_knn, replicates_frame
 from analysis.report import make_report, word_answer
-from study.config import Replicate
+from study.config import Replicate, ReplicateConfig, with_values
+from study.config import to_json as to_json_config
 from study.design import Design, make_design
 from study.inference.threshold import CrossingStatus
 from study.outcome import Outcome
@@ -220,7 +221,7 @@ class TestUnfinished:
 class TestDiverged:
     def test_a_diverged_replicate_stands_at_its_floor(self, diverged: StudyAnswer) -> None:
         frame = diverged.slices[0].frame
-        values = outcome_values(frame, Criterion(metric="p", fraction=0.5), 10)[frame["outcome"] == "diverged"]
+        values = outcome_values(frame, Criterion(metric="p", fraction=0.5))[frame["outcome"] == "diverged"]
         assert list(values) == [FLOOR, FLOOR]
         assert diverged.counts["diverged"] == 2
 
@@ -458,11 +459,13 @@ class TestFrames:
         assert list(curve["count"]) == [1, 2]
 
     def test_a_diverged_replicate_stands_at_the_floor_of_its_criterion(self) -> None:
-        columns = {"outcome": ["ok", "diverged"], "p": [0.6, None], "p_before": [0.1, 0.8]}
+        ten = with_values(ReplicateConfig(), {"data.name": "digits"})
+        configs = [to_json_config(ten)] * 2
+        columns = {"outcome": ["ok", "diverged"], "p": [0.6, None], "p_before": [0.1, 0.8], "config": configs}
         expected = {"before": 0.8, "chance": 0.1, "zero": 0.0}
         for floor, value in expected.items():
             criterion = Criterion(metric="p", level=0.5, floor=floor)
-            assert list(outcome_values(pd.DataFrame(columns), criterion, 10)) == pytest.approx([0.6, value])
+            assert list(outcome_values(pd.DataFrame(columns), criterion)) == pytest.approx([0.6, value])
 
     def test_the_raw_measurement_is_that_of_the_data_and_the_split(self, peak: Ledger) -> None:
         config = {"evaluation.split": "test", "evaluation.knn_bank": 200, "evaluation.knn_neighbours": 20}
