@@ -132,8 +132,9 @@ def print_list(as_json: bool) -> None:
     if as_json:
         print(json.dumps([{"study": s.name, "question": s.question, "variants": list(s.variants)} for s in spaces]))
         return
+    width = max(len(space.name) for space in spaces) + 2
     for space in spaces:
-        print(f"{space.name:<16}{space.question}\n{'':<16}variants: {', '.join(space.variants)}")
+        print(f"{space.name:<{width}}{space.question}\n{'':<{width}}variants: {', '.join(space.variants)}")
 
 
 def print_plan(design: Design, replicates: int, as_json: bool) -> None:
