@@ -129,8 +129,13 @@ def law_lines(
     setting = dataclasses.replace(setting, **(unknown | dict(measured_inputs)))
     scale = 1 / config.data.clusters.num_sources if axis == PATHS["num_labels"] else 1.0
     lines = []
+    is_of_sources = config.trainer == "transfusion" and config.loss.target == "source" and config.num_steps > 0
     for law in (LAWS[name] for name in names if PATHS[LAWS[name].quantity] == axis):
-        if _is_of(law, criterion):
+        if is_of_sources:
+            lines.append(
+                LawLine(law=law, reason="training was towards sources, and laws of training are about classes")
+            )
+        elif _is_of(law, criterion):
             lines.append(_line(law, setting, scale, fit))
         elif not any(_is_of(law, other) for other in other_criteria):
             lines.append(LawLine(law=law, reason=f"its criterion is {law.criterion}"))

@@ -158,6 +158,11 @@ class TestLaws:
         ]
         assert all(line_of(result, "one_block", index).place == "inside" for index in (0, 1))
 
+    def test_training_towards_sources_is_compared_with_no_law(self) -> None:
+        trained = with_values(CONFIG, {"horizon.length": 60, "loss.target": "source", "data.num_views": 2})
+        (line,) = law_lines(("trained",), trained, "data.strength", HALF, [], None, {}, is_tuned=False)
+        assert line.reason.startswith("training was towards sources")
+
     def test_a_tuned_rate_is_told_to_the_laws(self) -> None:
         assert setting_of(CONFIG, is_tuned=True).is_tuned
         assert setting_of(CONFIG, is_tuned=False).weights == "identity"
