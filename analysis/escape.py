@@ -31,14 +31,13 @@ class EscapeComparison:
 
     def sentence(self) -> str:
         """One line of text."""
-        words = [f"law {self.law}, run by run:"]
+        parts = [f"{self.num_censored} never escaped, {self.num_censored_as_predicted} of them as predicted"]
         if self.ratios:
             low, median, high = np.quantile(self.ratios, [0, 0.5, 1])
-            words.append(f"{len(self.ratios)} escapes, measured/law median {median:.2f} ({low:.2f} to {high:.2f});")
-        words.append(f"{self.num_censored} never escaped, {self.num_censored_as_predicted} of them as predicted")
+            parts.insert(0, f"{len(self.ratios)} escapes, measured/law median {median:.2f} ({low:.2f} to {high:.2f})")
         if self.num_refused:
-            words.append(f"; {self.num_refused} outside the law ({self.refusal})")
-        return " ".join(words).replace(" ;", ";")
+            parts.append(f"{self.num_refused} outside the law ({self.refusal})")
+        return f"law {self.law}, run by run: {'; '.join(parts)}"
 
 
 def compare_escapes(frame: pd.DataFrame, laws: Sequence[str]) -> EscapeComparison | None:

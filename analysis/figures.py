@@ -202,11 +202,9 @@ def _title(result: StudyAnswer, part: Slice) -> str:
     if len(result.slices) == 1:
         return f"{result.design.study} · {result.design.dataset}"
     places = [value if path == RECIPE else f"{_label(path)} {value}" for path, value in part.others.items()]
-    title = (
-        " · ".join(places)
-        if len(result.slices) > 3
-        else f"{result.design.study} · {result.design.dataset} · " + (", ".join(places))
-    )
+    title = " · ".join(places)
+    if len(result.slices) <= 3:
+        title = f"{result.design.study} · {result.design.dataset} · {', '.join(places)}"
     found = [] if part.fit is None else [part.fit.rising, part.fit.falling]
     return title + "".join(f"\nthreshold {c.describe('value')}" for c in found if c.status is CrossingStatus.FOUND)
 

@@ -159,8 +159,7 @@ def _line(law: Law, setting: Setting, scale: float, fit: CurveFit | None) -> Law
     crossing = crossing_of(law, fit)
     if crossing.status is CrossingStatus.NO_CROSSING:
         return line
-    ratios = (None if x is None else x / predicted for x in (crossing.estimate, crossing.low, crossing.high))
-    ratio, low, high = ratios
+    ratio, low, high = (None if x is None else x / predicted for x in (crossing.estimate, crossing.low, crossing.high))
     return dataclasses.replace(line, ratio=ratio, ratio_low=low, ratio_high=high)
 
 

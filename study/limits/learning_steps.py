@@ -12,7 +12,7 @@ import numpy as np
 
 from study.limits.class_space import scale
 from study.limits.law import Law, Setting, frozen
-from study.limits.untrained import first_reason, outside_blocks
+from study.limits.untrained import first_reason, outside_blocks, outside_views
 
 # C for Adam from identity weights, by schedule and rate, at half of the rise of P.
 PAIR_CONSTANTS: dict[str, dict[float, float]] = {
@@ -79,10 +79,8 @@ def _outside_training(setting: Setting) -> str | None:
 def _outside_model(setting: Setting) -> str | None:
     """Why the inputs are not those on which the law was verified."""
     dim, num_classes, sigma = setting.given("dim", "num_classes", "sigma")
-    if setting.spread > 0:
-        return f"assumes that views of a class differ by noise alone, but sources have a spread of {setting.spread:g}"
-    if setting.mean_norm > 0:
-        return f"assumes inputs without a common mean, but theirs has norm {setting.mean_norm:g}"
+    if (reason := outside_views(setting)) is not None:
+        return reason
     if dim < _LEAST_DIM:
         return f"was verified from {_LEAST_DIM} dimensions on, but there are {dim:g}"
     if not _CLASSES[0] <= num_classes <= _CLASSES[1]:

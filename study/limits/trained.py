@@ -26,7 +26,15 @@ from study.limits.class_space import (
 )
 from study.limits.law import Array, Law, Setting, frozen
 from study.limits.moments import crossing
-from study.limits.untrained import LEAST_DIM, first_reason, outside_batch, outside_blocks, outside_sigma
+from study.limits.untrained import (
+    LEAST_DIM,
+    first_reason,
+    outside_batch,
+    outside_blocks,
+    outside_cosine,
+    outside_sigma,
+    outside_views,
+)
 
 LEAST_CLASSES = 3
 LEAST_ROWS = 3
@@ -44,20 +52,16 @@ def outside_trained(setting: Setting, most_classes: int) -> str | None:
         return "assumes blocks without layer normalisation"
     if setting.centred:
         return "assumes that the batch mean is kept, but it is removed"
-    if setting.spread > 0:
-        return f"assumes that views of a class differ by noise alone, but sources have a spread of {setting.spread:g}"
-    if setting.mean_norm > 0:
-        return f"assumes inputs without a common mean, but theirs has norm {setting.mean_norm:g}"
+    if (reason := outside_views(setting)) is not None:
+        return reason
     if setting.num_classes is None or setting.dim is None or setting.batch is None:
         return None
     if not LEAST_CLASSES <= setting.num_classes <= most_classes:
         return f"was verified for {LEAST_CLASSES} to {most_classes} classes, but there are {setting.num_classes}"
     if setting.dim < max(LEAST_DIM, setting.num_classes):
         return f"needs at least {max(LEAST_DIM, setting.num_classes)} dimensions, but there are {setting.dim}"
-    # The simplex is often written with a rounded cosine.
-    lowest = -1 / (setting.num_classes - 1)
-    if not lowest - 1e-3 <= setting.cosine < 1:
-        return f"needs a cosine of centres from {lowest:.3g} to below 1, but it is {setting.cosine:.3g}"
+    if (reason := outside_cosine(setting, -1 / (setting.num_classes - 1))) is not None:
+        return reason
     if setting.batch > MOST_ROWS:
         return f"is simulated for batches of up to {MOST_ROWS} rows, but this one has {setting.batch:g}"
     return first_reason(

@@ -1,4 +1,4 @@
-"""What every law of untrained fusion refuses: settings outside the data model, other weights, too few rows."""
+"""What laws of fusion refuse alike: settings outside the data model, other weights, too few rows."""
 
 from study.limits.law import Setting
 
@@ -9,6 +9,23 @@ MOST_CLASSES = 19
 def first_reason(*reasons: str | None) -> str | None:
     """The first reason that there is."""
     return next((reason for reason in reasons if reason is not None), None)
+
+
+def outside_views(setting: Setting) -> str | None:
+    """Why views are not noise around the centre of their class and nothing else."""
+    if setting.spread > 0:
+        return f"assumes that views of a class differ by noise alone, but sources have a spread of {setting.spread:g}"
+    if setting.mean_norm > 0:
+        return f"assumes inputs without a common mean, but theirs has norm {setting.mean_norm:g}"
+    return None
+
+
+def outside_cosine(setting: Setting, lowest: float) -> str | None:
+    """Why centres cannot have their cosine, of which ``lowest`` is the smallest."""
+    # The simplex is often written with a rounded cosine.
+    if lowest - 1e-3 <= setting.cosine < 1:
+        return None
+    return f"needs a cosine of centres from {lowest:.3g} to below 1, but it is {setting.cosine:.3g}"
 
 
 def outside_model(
@@ -25,10 +42,8 @@ def outside_model(
         return "assumes identity weights, but the initial weights are random"
     if setting.layer_norm:
         return "assumes blocks without layer normalisation"
-    if setting.spread > 0:
-        return f"assumes that views of a class differ by noise alone, but sources have a spread of {setting.spread:g}"
-    if setting.mean_norm > 0:
-        return f"assumes inputs without a common mean, but theirs has norm {setting.mean_norm:g}"
+    if (reason := outside_views(setting)) is not None:
+        return reason
     if setting.dim is not None and setting.dim < LEAST_DIM:
         return f"needs at least {LEAST_DIM} dimensions for cosines to be Gaussian, but there are {setting.dim}"
     if setting.num_classes is None:
@@ -37,11 +52,7 @@ def outside_model(
         return f"was verified for 2 to {most_classes} classes, but there are {setting.num_classes}"
     if setting.dim is not None and setting.num_classes >= setting.dim:
         return f"needs more dimensions than classes, but there are {setting.dim} and {setting.num_classes}"
-    lowest = -1 / (setting.num_classes - 1) if least_cosine is None else least_cosine
-    # The simplex is often written with a rounded cosine.
-    if not lowest - 1e-3 <= setting.cosine < 1:
-        return f"needs a cosine of centres from {lowest:.3g} to below 1, but it is {setting.cosine:.3g}"
-    return None
+    return outside_cosine(setting, -1 / (setting.num_classes - 1) if least_cosine is None else least_cosine)
 
 
 def outside_batch(setting: Setting, least_rows: float) -> str | None:
