@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
 SOURCES := study search_spaces analysis tests benchmarks cluster
 
-.PHONY: batch_limit smoke mlflow submit test test-slow test-gpu test-all verify-laws check format lock bench clean
+.PHONY: batch_limit smoke mlflow submit test test-slow test-gpu test-all verify-laws check format lock bench bench-limits clean
 
 batch_limit smoke: $(VENV)/.installed  ## Run a study to its answer; again, it prints the answer.
 	$(BIN)/python -m study.sweep $@ $(ARGS)
@@ -50,6 +50,11 @@ bench: $(VENV)/.installed-dev  ## The benchmarks, side by side with lightly and 
 	for name in losses views steps packs workers oar_escape; do \
 	  echo "## $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; \
 	done
+
+bench-limits: $(VENV)/.installed-dev  ## Coverage of intervals and economy of limit seeking, by simulation: an hour and a half on two cores.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'psignifit==4.3'
+	$(BIN)/python -m benchmarks.coverage --sets 2000 --seed 20261127 --processes 2
+	$(BIN)/python -m benchmarks.economy --seed 20261127 --processes 2
 
 check: $(VENV)/.installed-dev  ## Lint, format, types.
 	$(BIN)/ruff check $(SOURCES)

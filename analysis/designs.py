@@ -8,12 +8,19 @@ import pandas as pd
 
 from analysis.frames import designs_frame
 from study.results.ledger import Ledger
-from study.space import Criterion
+from study.space import Criterion, Flank
+
+# Axes along which a method works up to a value: what is asked of a grid that does not say its flank.
+_FALLING_AXES = ("data.strength", "model.num_blocks")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DesignRecord:
-    """A design as the ledger holds it."""
+    """A design as the ledger holds it.
+
+    ``axes`` hold the designed values: where ``is_sought`` those of stage one, and the points are in the data.
+    ``flank`` is the crossing that the study asks for; in a ``is_plane`` design it is a boundary over both axes.
+    """
 
     study: str
     variant: str
@@ -29,6 +36,9 @@ class DesignRecord:
     laws: tuple[str, ...]
     margin_octaves: float
     scale: Literal["log", "linear"]
+    flank: Flank
+    is_sought: bool
+    is_plane: bool
     config: dict[str, Any]
 
     @property
@@ -50,6 +60,8 @@ def load_design(ledger: Ledger, study_hash: str | None = None) -> DesignRecord:
         raise ValueError(f"no design {study_hash or ''} in {ledger.store.uri}: run the study first")
     row = designs.iloc[-1]
     canonical = json.loads(row["design"])
+    (path, _, *details), *_ = canonical["scientific"]
+    is_sought = any(isinstance(detail, dict) and detail.get("steps_per_octave", 0) > 0 for detail in details)
     return DesignRecord(
         study=row["study"],
         variant=row["variant"],
@@ -66,6 +78,9 @@ def load_design(ledger: Ledger, study_hash: str | None = None) -> DesignRecord:
         ),
         laws=tuple(canonical["laws"]),
         margin_octaves=canonical["margin_octaves"],
-        scale="linear" if "linear" in canonical["scientific"][0] else "log",
+        scale="linear" if "linear" in details else "log",
+        flank=canonical.get("flank", "falling" if path in _FALLING_AXES and not is_sought else "rising"),
+        is_sought=is_sought,
+        is_plane=canonical.get("plane", False),
         config=canonical["config"],
     )

@@ -14,9 +14,12 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.answer import Slice, StudyAnswer, mean_curve
+from analysis.answer import StudyAnswer
+from analysis.fits import sought_crossings
 from analysis.frames import outcome_values
 from analysis.laws import LawLine
+from analysis.slices import Slice, mean_curve
+from study.inference.boundary import BoundaryFit
 from study.inference.threshold import Crossing, CrossingStatus, CurveFit
 from study.space import RECIPE
 
@@ -55,7 +58,9 @@ def figure_bytes(figure: Figure, kind: Literal["png", "svg"] | str) -> bytes:
 
 
 def draw_answer(result: StudyAnswer) -> Figure:
-    """A panel per slice, or the plane of two axes that are both finely divided."""
+    """A panel per slice or boundary, or the plane of two axes that are both finely divided."""
+    if result.design.is_plane:
+        return _draw_boundaries(result)
     return _draw_plane(result) if _is_plane(result) else _draw_panels(result)
 
 
@@ -123,7 +128,7 @@ def _draw_plane(result: StudyAnswer) -> Figure:
             cmap="Blues", vmin=0, vmax=1, shading="nearest",
         )  # fmt: skip
         figure.colorbar(mesh, label=_label(design.criterion.metric))
-    crossings = [None if part.fit is None else _boundary(part.fit, x_path) for part in parts]
+    crossings = [None if part.fit is None else sought_crossings(part.fit, design.flank)[0] for part in parts]
     found = [(c, y) for c, y in zip(crossings, heights, strict=True) if c and c.status is CrossingStatus.FOUND]
     if found:
         middle = np.array([c.estimate for c, _ in found], float)
@@ -154,9 +159,61 @@ def _draw_plane(result: StudyAnswer) -> Figure:
     return figure
 
 
-def _boundary(fit: CurveFit, axis: str) -> Crossing:
-    """The crossing that is the boundary: strengths are bounded above, batches below."""
-    return fit.falling if axis == "data.strength" else fit.rising
+def _draw_boundaries(result: StudyAnswer) -> Figure:
+    """A panel per boundary: its median and band, what was measured where and how often, and the laws' boundaries."""
+    design = result.design
+    (x_path, x_values), (y_path, y_values), *_ = design.axes
+    count = max(1, len(result.planes))
+    columns = min(count, 2)
+    figure = Figure(figsize=(7.0 * columns, 5.4 * -(-count // columns)), layout="constrained")
+    panels = figure.subplots(-(-count // columns), columns, squeeze=False)
+    for ax in panels.flat[len(result.planes) :]:
+        ax.set_axis_off()
+    named: dict[str, Artist] = {}
+    for ax, plane in zip(panels.flat, result.planes, strict=False):
+        ax.set(xscale="log", yscale="log", xlabel=_label(x_path), ylabel=_label(y_path))
+        if len(plane.frame):
+            values = plane.frame.assign(value=outcome_values(plane.frame, plane.criterion))
+            points = values.groupby([x_path, y_path])["value"].agg(["mean", "count"]).reset_index()
+            dots = ax.scatter(
+                points[x_path], points[y_path], 18.0 * points["count"], points["mean"],
+                cmap="Blues", vmin=0, vmax=1, edgecolors="0.4", linewidths=0.6, zorder=3,
+                label=f"measured (area: {points['count'].min()} to {points['count'].max()} replicates)",
+            )  # fmt: skip
+            figure.colorbar(dots, ax=ax, label=_label(plane.criterion.metric))
+        if plane.fit is not None:
+            _draw_boundary(ax, plane.fit, plane.frame[x_path], plane.criterion.sentence)
+        for index, name in enumerate(design.laws):
+            places = [
+                (line.predicted, height.value)
+                for height in plane.heights
+                for line in height.laws
+                if line.law.name == name and line.predicted is not None
+            ]
+            if places:
+                xs, ys = zip(*places, strict=True)
+                style = ("--", "-.", ":")[index % 3]
+                ax.plot(xs, ys, style, color=_law_colour(design.laws, name), lw=1.8, label=f"law {name}")
+        for axis, ticks in ((ax.xaxis, x_values), (ax.yaxis, y_values)):
+            axis.set_ticks(ticks, [f"{value:g}" for value in ticks])
+        ax.minorticks_off()
+        places_ = "".join(f" · {value}" for value in plane.others.values())
+        more = f" · {plane.criterion.sentence}" if len(design.criteria) > 1 else ""
+        ax.set_title(f"{design.study} · {design.dataset}{places_}{more}", fontsize=10, loc="left")
+        handles, labels = ax.get_legend_handles_labels()
+        named |= {label: handle for handle, label in zip(handles, labels, strict=True) if label not in named}
+    if named:
+        figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    return figure
+
+
+def _draw_boundary(ax: Axes, fit: BoundaryFit, measured: pd.Series, criterion: str) -> None:
+    """Median and band; a side outside the measured range is drawn at its end, an absent boundary not at all."""
+    low, high = (np.clip(side, measured.min(), measured.max()) for side in (fit.low, fit.high))
+    is_known = ~np.isnan(fit.low)
+    ax.fill_betweenx(fit.grid_y, low, high, where=is_known, color=_FIT, alpha=0.2, lw=0, label="95 % band")
+    median = np.where(np.isfinite(fit.median), fit.median, np.nan)
+    ax.plot(median, fit.grid_y, color=_FIT, lw=1.8, label=f"boundary: {criterion}")
 
 
 def _label(path: str) -> str:
@@ -178,11 +235,14 @@ def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
     if len(part.frame):
         means = mean_curve(part.frame, axis, design, part.criterion)
         values = outcome_values(part.frame, part.criterion)
+        fewest, most = _counts(result)
+        label = f"mean and s.d. of {result.num_seeds} seeds"
+        if fewest < most:
+            label = f"mean and s.d. (area: {fewest} to {most} replicates)"
         ax.plot(part.frame[axis], values, "o", color=_DATA, alpha=0.3, ms=3.5, mew=0)
-        ax.errorbar(
-            means[axis], means["mean"], means["std"], fmt="o", color=_DATA, ms=5.5, lw=1.3, capsize=2.5,
-            label=f"mean and s.d. of {result.num_seeds} seeds",
-        )  # fmt: skip
+        ax.errorbar(means[axis], means["mean"], means["std"], fmt="none", ecolor=_DATA, lw=1.3, capsize=2.5)
+        sizes = 30.0 if fewest == most else 90.0 / most * means["count"]
+        ax.scatter(means[axis], means["mean"], sizes, color=_DATA, label=label, zorder=2)
     if part.fit is not None:
         # The common legend has room for one panel's thresholds alone.
         _draw_fit(ax, part.fit, _FLOOR_NAMES[part.criterion.floor], has_numbers=len(result.slices) == 1)
@@ -196,6 +256,13 @@ def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
         _draw_law(ax, line, _law_colour(design.laws, line.law.name))
     ax.set_title(_title(result, part), fontsize=10 if len(result.slices) <= 3 else 8, loc="left")
     ax.set_ylabel(_label(part.criterion.metric))
+
+
+def _counts(result: StudyAnswer) -> tuple[int, int]:
+    """Fewest and most replicates at a point of any slice."""
+    axis = result.design.axes[0][0]
+    counts = pd.concat([part.frame.groupby(axis).size() for part in result.slices if len(part.frame)])
+    return int(counts.min()), int(counts.max())
 
 
 def _title(result: StudyAnswer, part: Slice) -> str:

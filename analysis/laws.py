@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config import ReplicateConfig
+from study.inference.boundary import BoundaryFit
 from study.inference.threshold import Crossing, CrossingStatus, CurveFit
+from study.inference.verdict import Judgement, Verdict, judge_boundary, judge_fit, judge_together, undecided
 from study.limits import LAWS
 from study.limits.law import Law, NotApplicableError, Setting
 from study.space import Criterion
@@ -26,7 +28,7 @@ PATHS = {
     "num_labels": "data.label_fraction",
 }
 # Metrics that are high where the method has failed.
-_HIGH_IS_BROKEN = ("mean_cosine",)
+HIGH_IS_BROKEN = ("mean_cosine",)
 _NUM_CURVE_POINTS = 60
 
 
@@ -36,6 +38,10 @@ class LawLine:
 
     ``reason`` says why it is not comparable (empty where it is). The ratio is measured / predicted; an end is None
     where the measurement is open there. ``curve`` is the predicted metric over the axis, where the law has one.
+
+    Two scales stand beside each other. The verdict asks whether the threshold is the law's within the design's margin,
+    set before the data. The band low to high is what the law itself promises: the largest error seen in its
+    verification, which is narrower than the margin for an exact law and may be wider for a rough one.
     """
 
     law: Law
@@ -47,6 +53,11 @@ class LawLine:
     ratio_low: float | None = None
     ratio_high: float | None = None
     curve: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    judgement: Judgement | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        return Verdict.NOT_COMPARABLE if self.judgement is None else self.judgement.verdict
 
     @property
     def place(self) -> Literal["inside", "reaching", "outside"] | None:
@@ -97,10 +108,9 @@ def setting_of(config: ReplicateConfig, *, is_tuned: bool) -> Setting:
     )
 
 
-def crossing_of(law: Law, fit: CurveFit) -> Crossing:
-    """The crossing that a law predicts: a method that works up to a value falls out of its criterion there."""
-    is_rising = (law.direction == "smallest") != (law.metric in _HIGH_IS_BROKEN)
-    return fit.rising if is_rising else fit.falling
+def is_of_rise(law: Law) -> bool:
+    """Whether a law predicts the rising crossing; what works up to a value falls out of its criterion there."""
+    return (law.direction == "smallest") != (law.metric in HIGH_IS_BROKEN)
 
 
 def law_lines(
@@ -112,6 +122,7 @@ def law_lines(
     fit: CurveFit | None,
     measured_inputs: Mapping[str, Any],
     *,
+    margin_octaves: float,
     is_tuned: bool,
 ) -> tuple[LawLine, ...]:
     """Every named law of this axis beside the fit, but for those whose criterion is one of ``other_criteria``.
@@ -136,7 +147,7 @@ def law_lines(
                 LawLine(law=law, reason="training was towards sources, and laws of training are about classes")
             )
         elif _is_of(law, criterion):
-            lines.append(_line(law, setting, scale, fit))
+            lines.append(_line(law, setting, scale, fit, margin_octaves))
         elif not any(_is_of(law, other) for other in other_criteria):
             lines.append(LawLine(law=law, reason=f"its criterion is {law.criterion}"))
     return tuple(lines)
@@ -146,7 +157,7 @@ def _is_of(law: Law, criterion: Criterion) -> bool:
     return (law.metric, law.level, law.fraction) == (criterion.metric, criterion.level, criterion.fraction)
 
 
-def _line(law: Law, setting: Setting, scale: float, fit: CurveFit | None) -> LawLine:
+def _line(law: Law, setting: Setting, scale: float, fit: CurveFit | None, margin_octaves: float) -> LawLine:
     try:
         prediction = law.predict(setting)
     except NotApplicableError as error:
@@ -154,13 +165,47 @@ def _line(law: Law, setting: Setting, scale: float, fit: CurveFit | None) -> Law
     predicted = prediction.value * scale
     line = LawLine(law=law, predicted=predicted, low=prediction.low * scale, high=prediction.high * scale)
     if fit is None:
+        return dataclasses.replace(line, judgement=undecided("nothing measured to compare", margin_octaves))
+    judgement = judge_fit(
+        fit, predicted, margin_octaves, is_rising=is_of_rise(law), is_fraction=law.fraction is not None
+    )
+    line = dataclasses.replace(line, curve=_curve(law, setting, scale, fit), judgement=judgement)
+    return _beside(line, fit.rising if is_of_rise(law) else fit.falling)
+
+
+def at_boundary(
+    line: LawLine, fit: BoundaryFit, y: float, *, is_rising: bool, lowest: float, highest: float
+) -> LawLine:
+    """A law's line beside a boundary at a value of the other axis; ``lowest`` and ``highest`` end the measured x."""
+    if line.judgement is None:
         return line
-    line = dataclasses.replace(line, curve=_curve(law, setting, scale, fit))
-    crossing = crossing_of(law, fit)
+    assert line.predicted is not None
+    if is_of_rise(line.law) != is_rising:
+        return LawLine(law=line.law, reason="it is about the other side of the curve")
+    judgement = judge_boundary(
+        fit, y, line.predicted, line.judgement.margin_octaves,
+        lowest=lowest, highest=highest, is_fraction=line.law.fraction is not None,
+    )  # fmt: skip
+    return _beside(dataclasses.replace(line, judgement=judgement), fit.crossing_at(y))
+
+
+def _beside(line: LawLine, crossing: Crossing) -> LawLine:
+    """A law's line with the ratio of a measured crossing to it."""
     if crossing.status is CrossingStatus.NO_CROSSING:
         return line
-    ratio, low, high = (None if x is None else x / predicted for x in (crossing.estimate, crossing.low, crossing.high))
+    assert line.predicted is not None
+    ends = (crossing.estimate, crossing.low, crossing.high)
+    ratio, low, high = (None if x is None else x / line.predicted for x in ends)
     return dataclasses.replace(line, ratio=ratio, ratio_low=low, ratio_high=high)
+
+
+def corrected(groups: Sequence[tuple[LawLine, ...]]) -> list[tuple[LawLine, ...]]:
+    """The lines of a study's slices with the verdicts of all comparable laws, controls included, corrected together."""
+    found = iter(judge_together([line.judgement for lines in groups for line in lines if line.judgement is not None]))
+    return [
+        tuple(line if line.judgement is None else dataclasses.replace(line, judgement=next(found)) for line in lines)
+        for lines in groups
+    ]
 
 
 def _curve(
@@ -173,40 +218,3 @@ def _curve(
     y = np.array([law.outcome(dataclasses.replace(setting, **change)) for change in changes])
     is_finite = np.isfinite(y)
     return (x[is_finite], y[is_finite]) if is_finite.any() else None
-
-
-def word_laws(lines: Sequence[LawLine]) -> list[str]:
-    """A line of text for every comparable law, and one for all others with their reasons."""
-    words = []
-    for line in lines:
-        if not line.reason:
-            assert line.predicted is not None
-            words.append(f"{f'law {line.law.name}':<30}{line.predicted:.3g}    {_ratio(line)}")
-    reasons: dict[str, list[str]] = {}
-    for line in lines:
-        if line.reason:
-            reasons.setdefault(line.reason, []).append(line.law.name)
-    if reasons:
-        words.append("not comparable: " + "; ".join(f"{', '.join(laws)}: {why}" for why, laws in reasons.items()))
-    return words
-
-
-def _ratio(line: LawLine) -> str:
-    ends = (line.ratio, line.ratio_low, line.ratio_high)
-    if all(end is None for end in ends):
-        return "nothing measured to compare"
-    ratio, low, high = (None if end is None else f"{end:.2f}" for end in ends)
-    if ratio is None:
-        return f"measured/law below {high}" if low is None else f"measured/law above {low}"
-    interval = f"{low or 'open'} to {high or 'open'}"
-    if line.law.is_control:
-        return f"measured/law {ratio} ({interval}), a control that must fail"
-    return f"measured/law {ratio} ({interval}), {line.place} its verified band {line.low:.3g} to {line.high:.3g}"
-
-
-def law_json(line: LawLine) -> dict[str, Any]:
-    """A law's line as plain values."""
-    values = {name: getattr(line, name) for name in ("predicted", "low", "high", "ratio", "ratio_low", "ratio_high")}
-    return {"law": line.law.name, "reason": line.reason, "place": line.place} | {
-        name: None if value is not None and not math.isfinite(value) else value for name, value in values.items()
-    }

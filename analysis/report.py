@@ -1,14 +1,20 @@
 """The printed answer of a study and its files: STORAGE/NAME/reports/HASH/NAME.{png,svg,json}."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.answer import Slice, StudyAnswer, answer, mean_curve, to_json
+from analysis.answer import StudyAnswer, answer, to_json
+from analysis.designs import DesignRecord
 from analysis.figures import draw_answer, figure_bytes
-from analysis.laws import word_laws
+from analysis.fits import sought_crossings
+from analysis.law_words import word_laws, word_verdicts
 from analysis.moments import falls_at
+from analysis.planes import Plane
+from analysis.sensitivity import Shift
+from analysis.slices import Slice, mean_curve
 from study.results.ledger import Ledger
 
 # What the rising and the falling crossing of an axis are called; a crossing without a name is none of the question.
@@ -33,9 +39,12 @@ class Report:
     data: str
 
 
-def make_report(ledger: Ledger, study_hash: str | None = None) -> Report:
-    """Compute the answer of a design, write its figure and data next to the ledger, and word it."""
-    result = answer(ledger, study_hash)
+def make_report(ledger: Ledger, study_hash: str | None = None, precision: float | None = None) -> Report:
+    """Compute the answer of a design, write its figure and data next to the ledger, and word it.
+
+    ``precision`` is what a search was asked for, in octaves: the ledger holds what was measured, not what was wanted.
+    """
+    result = answer(ledger, study_hash, precision)
     folder = f"reports/{result.design.hash}"
     stem = f"{folder}/{result.design.study}"
     figure = draw_answer(result)
@@ -64,7 +73,17 @@ def word_answer(result: StudyAnswer) -> list[str]:
         lines.append(f"{result.num_older} rows are older than this design: they were not planned under it")
     for part in result.slices:
         lines += _word_slice(result, part)
-    return lines
+    for plane in result.planes:
+        lines += _word_plane(result, plane)
+    unit = _WORDS.get(design.axes[0][0], ("", "", design.axes[0][0]))[2]
+    if result.horizons:
+        lines += ["sensitivity to the budget:", *_word_shifts(result.horizons, unit)]
+    return lines + word_verdicts(result.laws)
+
+
+def _tuned(design: DesignRecord) -> str:
+    """The names of what is tuned afresh in every cell; empty where nothing is."""
+    return " and ".join(path.rpartition(".")[2].replace("_", " ") for path, _ in design.nuisance_axes)
 
 
 def _commit(commit: str, dirty: bool | None) -> str:
@@ -84,25 +103,33 @@ def _word_slice(result: StudyAnswer, part: Slice) -> list[str]:
     if part.fit is None:
         return [*lines, f"{low_word or high_word}: no answer: {part.no_fit}"]
     fit = part.fit
-    tuned = " and ".join(path.rpartition(".")[2].replace("_", " ") for path, _ in design.nuisance_axes)
+    tuned = _tuned(design)
     tuning = f", {tuned} tuned per {unit}" if tuned else ""
-    note = f"{part.criterion.sentence}{tuning}, {result.num_seeds} seeds"
+    seeds = f"{result.num_seeds} seeds" if part.search is None else part.search.sentence()
+    note = f"{part.criterion.sentence}{tuning}, {seeds}"
     if low_word:
         lines.append(f"{low_word:<22}{fit.rising.describe(unit)}    {note}")
         lines.append(f"{high_word:<22}{fit.falling.describe(unit)}    at {_horizon(part)}")
     else:
         lines.append(f"{high_word:<22}{fit.falling.describe(unit)}    {note}, {_horizon(part)}")
+    if part.cross_check:
+        found = " and ".join(crossing.describe(unit) for crossing in part.cross_check)
+        lines.append(f"bootstrap of seeds, a cross-check: {found}")
     lines += word_laws(part.laws)
+    if part.criterion is design.criterion:
+        lines += _word_outcomes(part.outcomes)
     lines += [f"note: {flag}" for flag in fit.flags]
-    diverged = part.frame[part.frame["outcome"] == "diverged"]
-    if len(diverged):
-        lines.append(f"{len(diverged)} diverged and count as the floor, the first: {diverged['error'].iloc[0]}")
+    lines += _word_diverged(part.frame)
     if part.fit_without_diverged is not None:
-        without = part.fit_without_diverged.rising if low_word else part.fit_without_diverged.falling
-        lines.append(f"{low_word or high_word} without the diverged replicates: {without.describe(unit)}")
+        word = low_word if low_word and design.flank != "falling" else high_word
+        without = sought_crossings(part.fit_without_diverged, design.flank)[0]
+        lines.append(f"{word} without the diverged replicates: {without.describe(unit)}")
     metric, floor = part.criterion.metric, _FLOORS[part.criterion.floor]
     means = mean_curve(part.frame, axis, design, part.criterion)
     lines.append(f"{metric} ({floor} {fit.floor:.3f}): " + _points(means, axis))
+    if part.shifts:
+        tuned_for = f" ({tuned} tuned for {part.criterion.sentence} alone)" if tuned else ""
+        lines += [f"sensitivity to the criterion{tuned_for}:", *_word_shifts(part.shifts, unit)]
     if part.escapes is not None:
         lines.append(part.escapes.sentence())
     if part.from_moments is not None:
@@ -118,6 +145,58 @@ def _word_slice(result: StudyAnswer, part: Slice) -> list[str]:
         knn = part.knn
         raw = "" if knn.raw is None else f", raw inputs {knn.raw:.3f}"
         lines.append(f"kNN accuracy at {unit} {knn.point:g}: {knn.trained:.3f}, untrained {knn.untrained:.3f}{raw}")
+    return lines
+
+
+def _word_plane(result: StudyAnswer, plane: Plane) -> list[str]:
+    """The boundary at a few values of the second axis, with the laws there."""
+    (x, _), (y, _), *_ = result.design.axes
+    low_word, high_word, unit = _WORDS.get(x, (f"minimum {x}", f"maximum {x}", x))
+    word = (high_word if result.design.flank == "falling" else low_word) or high_word
+    other = _WORDS.get(y, ("", "", y))[2]
+    place = "".join(f"at {value}: " for value in plane.others.values())
+    if plane.fit is None:
+        return [f"{place}{word}: no answer: {plane.no_fit}"]
+    sought = f", {plane.search.sentence()}" if plane.search is not None else ""
+    tuned = _tuned(result.design)
+    tuning = f", {tuned} tuned per cell" if tuned else ""
+    lines = [f"{place}{word} over {other}, a boundary    {plane.criterion.sentence}{tuning}{sought}"]
+    for height in plane.heights:
+        lines.append(f"at {other} {height.value:<10g}{height.crossing.describe(unit)}")
+        lines += [f"    {text}" for text in word_laws([line for line in height.laws if not line.reason])]
+    # Most reasons are the same at every height.
+    reasons = {(line.law.name, line.reason): line for height in plane.heights for line in height.laws if line.reason}
+    lines += word_laws(list(reasons.values()))
+    lines += [*_word_outcomes(plane.outcomes), *_word_diverged(plane.frame)]
+    return lines + [f"note: {flag}" for flag in plane.fit.flags]
+
+
+def _word_outcomes(outcomes: Mapping[str, int]) -> list[str]:
+    """Replicates that did not end well: collapsed ones are data, of failed ones there are none."""
+    total, collapsed = sum(outcomes.values()), outcomes.get("collapsed", 0)
+    failed = total - sum(outcomes.get(name, 0) for name in ("ok", "collapsed", "diverged", "open"))
+    lines = []
+    if collapsed:
+        lines.append(f"{collapsed} of {total} reported replicates collapsed and count as measured")
+    if failed:
+        lines.append(f"{failed} of {total} reported replicates failed and are left out")
+    return lines
+
+
+def _word_diverged(frame: pd.DataFrame) -> list[str]:
+    diverged = frame[frame["outcome"] == "diverged"]
+    if diverged.empty:
+        return []
+    return [f"{len(diverged)} diverged and count as the floor, the first: {diverged['error'].iloc[0]}"]
+
+
+def _word_shifts(shifts: Sequence[Shift], unit: str) -> list[str]:
+    """A line per threshold by another criterion or horizon."""
+    width = max(len(shift.name) for shift in shifts)
+    lines = []
+    for shift in shifts:
+        moved = "" if shift.octaves is None else f"    {shift.octaves:+.2f} octave"
+        lines.append(f"    {shift.name:<{width}}  {shift.crossing.describe(unit)}{moved}")
     return lines
 
 

@@ -1,14 +1,13 @@
 """How strong may the augmentation be before TransFusion loses the classes?
 
 Command: python -m study.sweep augmentation_limit
-Size:    88 to 104 replicates of 20,000 training images
+Size:    54 to 264 replicates of 20,000 training images
 Cost:    3 minutes on two cores; on ``clusters`` a minute and a half (2026-11-25)
 
-On ``clusters`` (``--dataset clusters``: 231 replicates, of which 147 are judged without training and 84 train for
-1,500 or 6,000 steps) the strength is sigma itself. Eleven recipes each get a grid of their own around what the theory
-predicts for them: fusion with identity weights (one to three blocks, orthonormal and simplex centres, with and
-without residual) and trained blocks (Adam at a fixed rate, as the theory was verified). Both the mass P and S_J are
-read off the same replicates at one half.
+On ``clusters`` (``--dataset clusters``) the strength is sigma itself, sought from 0.25 to 8 in each of eleven recipes,
+whatever theory predicts: fusion with identity weights, judged without training (one to three blocks, orthonormal and
+simplex centres, with and without residual) and trained blocks (Adam at a fixed rate, as the theory was verified). Both
+the mass P and S_J are read off the same replicates at one half.
 
 On images the learning rate is tuned at every strength, P falls with the strength of the views that it is judged on,
 and the limit is half its fall from the best strength. ``identity`` judges one block on an untrained encoder instead.
@@ -17,10 +16,20 @@ and the limit is half its fall from the best strength. ``identity`` judges one b
 from study.config import BatchConfig, EvaluationConfig, HorizonConfig, ReplicateConfig
 from study.space import Axis, Budget, Criterion, Recipe, SearchSpace, Values, Variant
 
-STRENGTHS = Axis(path="data.strength", values=(0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.5), label="augmentation strength")
+STRENGTHS = Axis(
+    path="data.strength",
+    values=(0.1, 0.2, 0.4, 0.7, 1.0, 1.5),
+    label="augmentation strength",
+    steps_per_octave=8,
+)
+SIGMAS = Axis(
+    path="data.strength",
+    values=(0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
+    label="augmentation strength (sigma)",
+    steps_per_octave=16,
+)
 HALF_MASS = Criterion(metric="p", level=0.5, floor="zero")
 HALF_JSD = Criterion(metric="s_j", level=0.5, floor="zero")
-RATIOS = (0.6, 0.75, 0.9, 1.0, 1.15, 1.3, 1.6)
 LAWS = (
     *("one_block_closed", "one_block", "one_block_jsd", "state_evolution"),
     *("trained", "trained_jsd", "trained_plus", "trained_plus_jsd", "bayes_jsd"),
@@ -29,10 +38,8 @@ LAWS = (
 IDENTITY: Values = {"model.init": "identity", "horizon.length": 0}
 
 
-def cluster_recipe(
-    name: str, centre: float, dim: int, num_classes: int, batch: int, num_blocks: int, more: Values
-) -> Recipe:
-    """A setting of the data model with a grid of sigma around ``centre``."""
+def cluster_recipe(name: str, dim: int, num_classes: int, batch: int, num_blocks: int, more: Values) -> Recipe:
+    """A setting of the data model."""
     values: Values = {
         "data.clusters.dim": dim,
         "data.clusters.num_classes": num_classes,
@@ -40,16 +47,13 @@ def cluster_recipe(
         "batch.eval": batch,
         "model.num_blocks": num_blocks,
     }
-    grid = tuple(round(ratio * centre, 3) for ratio in RATIOS)
-    return Recipe(name=name, values={**values, **more}, grids={"data.strength": grid})
+    return Recipe(name=name, values={**values, **more})
 
 
-def identity_recipe(
-    centre: float, dim: int, num_classes: int, batch: int, num_blocks: int, more: Values | None = None
-) -> Recipe:
+def identity_recipe(dim: int, num_classes: int, batch: int, num_blocks: int, more: Values | None = None) -> Recipe:
     words = "".join(f" {word}" for word in _words(more or {}))
     name = f"identity d={dim} K={num_classes} N={batch} L={num_blocks}{words}"
-    return cluster_recipe(name, centre, dim, num_classes, batch, num_blocks, {**IDENTITY, **(more or {})})
+    return cluster_recipe(name, dim, num_classes, batch, num_blocks, {**IDENTITY, **(more or {})})
 
 
 def _words(more: Values) -> list[str]:
@@ -57,11 +61,11 @@ def _words(more: Values) -> list[str]:
     return [names[path] for path in more]
 
 
-def trained_recipe(centre: float, dim: int, num_classes: int, num_blocks: int) -> Recipe:
+def trained_recipe(dim: int, num_classes: int, num_blocks: int) -> Recipe:
     """One block learns in 1,500 steps; two stay on a plateau until they find the offset, so they get 6,000."""
     name = f"trained d={dim} K={num_classes} N={10 * num_classes} L={num_blocks}"
     steps: Values = {"horizon.length": 1_500 if num_blocks == 1 else 6_000}
-    return cluster_recipe(name, centre, dim, num_classes, 10 * num_classes, num_blocks, steps)
+    return cluster_recipe(name, dim, num_classes, 10 * num_classes, num_blocks, steps)
 
 
 SPACE = SearchSpace(
@@ -75,6 +79,8 @@ SPACE = SearchSpace(
     scientific=(STRENGTHS,),
     nuisance=(Axis(path="optimizer.learning_rate", values=(1e-4, 3e-4, 1e-3), label="learning rate"),),
     criterion=Criterion(metric="p", fraction=0.5),
+    budget=Budget(replicates=3, precision=0.25, max_replicates=40, round_replicates=6),
+    flank="falling",
     tuning={"evaluation.split": "validation"},
     margin_octaves=0.15,
     variants={
@@ -85,7 +91,7 @@ SPACE = SearchSpace(
             nuisance=(),
             criterion=HALF_MASS,
             further_criteria=(HALF_JSD,),
-            budget=Budget(replicates=3),
+            budget=Budget(replicates=2),
             recipes=(
                 Recipe(name="untrained encoder", values={"model.encoder": "small"}),
                 Recipe(name="pixels", values={"model.encoder": "none"}),
@@ -105,20 +111,21 @@ SPACE = SearchSpace(
             nuisance=(),
             criterion=HALF_MASS,
             further_criteria=(HALF_JSD,),
-            budget=Budget(replicates=3),
+            scientific=(SIGMAS,),
+            budget=Budget(replicates=1, precision=0.05, max_replicates=60),
             laws={"clusters": LAWS},
             recipes=(
-                identity_recipe(1.5, 64, 5, 50, 1),
-                identity_recipe(2.5, 256, 5, 50, 1),
-                identity_recipe(1.25, 128, 10, 100, 1),
-                identity_recipe(1.35, 64, 5, 50, 2),
-                identity_recipe(1.1, 64, 5, 200, 3),
-                identity_recipe(2.4, 64, 5, 50, 2, {"data.clusters.cosine": -0.25}),
-                identity_recipe(2.0, 64, 5, 50, 3, {"data.clusters.cosine": -0.25, "model.residual": False}),
-                trained_recipe(2.1, 32, 5, 1),
-                trained_recipe(2.2, 32, 5, 2),
-                trained_recipe(3.0, 64, 5, 1),
-                trained_recipe(1.5, 32, 10, 1),
+                identity_recipe(64, 5, 50, 1),
+                identity_recipe(256, 5, 50, 1),
+                identity_recipe(128, 10, 100, 1),
+                identity_recipe(64, 5, 50, 2),
+                identity_recipe(64, 5, 200, 3),
+                identity_recipe(64, 5, 50, 2, {"data.clusters.cosine": -0.25}),
+                identity_recipe(64, 5, 50, 3, {"data.clusters.cosine": -0.25, "model.residual": False}),
+                trained_recipe(32, 5, 1),
+                trained_recipe(32, 5, 2),
+                trained_recipe(64, 5, 1),
+                trained_recipe(32, 10, 1),
             ),
         ),
     },

@@ -1,12 +1,13 @@
 """How small may the batch of TransFusion be before it stops learning the classes?
 
 Command: python -m study.sweep batch_limit
-Size:    88 to 104 replicates of 20,000 training images
+Size:    54 to 248 replicates of 20,000 training images
 Cost:    5 minutes on two cores (2026-11-23)
 
-The batch is varied over powers of two at a fixed number of training images, so a small batch takes more steps. The
-learning rate moves the limit and is tuned afresh at every batch, on other seeds and on the validation split. All
-replicates are judged on test batches of 12 rows per class, whatever they trained with.
+The number of training images is fixed, so a small batch takes more steps. Six batches from 4 to 512 come first, then
+those between them that narrow the limit most. The learning rate moves the limit and is tuned afresh at every batch, on
+other seeds and on the validation split. All replicates are judged on test batches of 12 rows per class, whatever they
+trained with. ``horizons`` asks the same at 10,000 training images beside the 20,000.
 
 Four variants put a law of the batch on trial on ``clusters``, one recipe per setting: ``fusion`` (the batch that two
 blocks with identity weights fuse over), ``learning_fixed`` (the training batch at a fixed number of steps of the
@@ -25,6 +26,8 @@ ON_CLUSTERS: Values = {
     "evaluation.knn_bank": 0,
     "evaluation.num_points": 1,
 }
+# Runs of milliseconds: far below the margin of half an octave.
+FINE = Budget(replicates=1, precision=0.15, max_replicates=60)
 
 SPACE = SearchSpace(
     name="batch_limit",
@@ -33,15 +36,27 @@ SPACE = SearchSpace(
         horizon=HorizonConfig(unit="examples", length=20_000),
         evaluation=EvaluationConfig(split="test", knn_bank=5_000),
     ),
-    scientific=(Axis(path="batch.train", values=(4, 8, 16, 32, 64, 128, 256, 512), label="training batch (rows)"),),
+    scientific=(
+        Axis(
+            path="batch.train",
+            values=(4, 12, 32, 80, 200, 512),
+            label="training batch (rows)",
+            steps_per_octave=4,
+            multiple=2,
+        ),
+    ),
     nuisance=(Axis(path="optimizer.learning_rate", values=(3e-5, 1e-4, 3e-4), label="learning rate"),),
     criterion=Criterion(metric="p", fraction=0.5),
+    budget=Budget(replicates=3, precision=0.5, max_replicates=40, round_replicates=6),
     tuning={"evaluation.split": "validation", "evaluation.knn_bank": 0, "evaluation.num_points": 1},
     margin_octaves=0.5,
     laws={"clusters": ("n2t", "n2t_examples")},
     variants={
         "learning": Variant(),
         "fixed_steps": Variant(values={"horizon.unit": "steps", "horizon.length": 300}),
+        "horizons": Variant(
+            recipes=tuple(Recipe(name=f"S={length}", values={"horizon.length": length}) for length in (10_000, 20_000))
+        ),
         "fusion": Variant(
             datasets=("clusters",),
             values={
@@ -50,8 +65,17 @@ SPACE = SearchSpace(
                 "model.residual": False,
                 "horizon.length": 0,
             },
-            scientific=(Axis(path="batch.eval", values=(10, 15, 20, 30, 45, 65, 95, 140, 200), label="batch (rows)"),),
+            scientific=(
+                Axis(
+                    path="batch.eval",
+                    values=(10, 20, 35, 65, 115, 200),
+                    label="batch (rows)",
+                    steps_per_octave=8,
+                    multiple=5,
+                ),
+            ),
             nuisance=(),
+            budget=FINE,
             criterion=Criterion(metric="p", level=0.5, floor="zero"),
             laws={"clusters": ("state_evolution_batch",)},
             recipes=tuple(
@@ -71,11 +95,14 @@ SPACE = SearchSpace(
             scientific=(
                 Axis(
                     path="batch.train",
-                    values=(4, 6, 9, 13, 19, 28, 42, 64, 96, 144),
+                    values=(4, 8, 17, 34, 70, 144),
                     label="training batch (rows)",
+                    steps_per_octave=8,
+                    multiple=1,
                 ),
             ),
             nuisance=(),
+            budget=FINE,
             laws={"clusters": ("n2t",)},
             recipes=tuple(Recipe(name=f"T={steps}", values={"horizon.length": steps}) for steps in (12, 24, 48, 80)),
         ),
@@ -89,12 +116,18 @@ SPACE = SearchSpace(
                 "optimizer.learning_rate": 0.03,
             },
             scientific=(
-                Axis(path="batch.train", values=(3, 4, 5, 6, 8, 12, 16, 24, 48), label="training batch (rows)"),
+                Axis(
+                    path="batch.train",
+                    values=(3, 5, 8, 14, 26, 48),
+                    label="training batch (rows)",
+                    steps_per_octave=8,
+                    multiple=1,
+                ),
             ),
             nuisance=(),
             criterion=Criterion(metric="p", fraction=0.9),
             laws={"clusters": ("coverage",)},
-            budget=Budget(replicates=8),
+            budget=Budget(replicates=4, max_replicates=80, round_replicates=8),
             recipes=tuple(Recipe(name=f"S={length}", values={"horizon.length": length}) for length in (1_500, 6_000)),
         ),
         "source": Variant(
@@ -110,9 +143,19 @@ SPACE = SearchSpace(
                 "model.num_blocks": 1,
                 "horizon.length": 0,
             },
-            scientific=(Axis(path="batch.eval", values=(8, 12, 16, 20, 28, 40, 60), label="batch (rows)"),),
+            scientific=(
+                Axis(
+                    path="batch.eval",
+                    values=(8, 12, 20, 28, 40, 60),
+                    label="batch (rows)",
+                    steps_per_octave=8,
+                    multiple=4,
+                ),
+            ),
             nuisance=(),
+            budget=FINE,
             criterion=Criterion(metric="source_mass", level=0.5, floor="zero"),
+            flank="falling",
             laws={"clusters": ("source_batch",)},
             recipes=tuple(Recipe(name=f"d={dim}", values={"data.clusters.dim": dim}) for dim in (64, 128, 256)),
         ),

@@ -1,7 +1,7 @@
 """How few labels does anchor regression (OAR) need, beside a supervised classifier with the same labels?
 
 Command: python -m study.sweep label_limit
-Size:    154 to 182 replicates of 10,000 training images
+Size:    108 to 528 replicates of 10,000 training images
 Cost:    about 9 minutes on two cores that had other work beside it (2026-11-25)
 
 The share of labelled training images is varied at a fixed number of training images, for InfoNCE + OAR and for
@@ -20,7 +20,7 @@ from study.config import (
     ModelConfig,
     ReplicateConfig,
 )
-from study.space import Axis, Criterion, SearchSpace, Variant
+from study.space import Axis, Budget, Criterion, SearchSpace, Variant
 
 SPACE = SearchSpace(
     name="label_limit",
@@ -37,8 +37,9 @@ SPACE = SearchSpace(
     scientific=(
         Axis(
             path="data.label_fraction",
-            values=(0.0002, 0.0005, 0.001, 0.003, 0.01, 0.1, 1.0),
+            values=(0.0002, 0.0005, 0.002, 0.01, 0.1, 1.0),
             label="share of labelled training images",
+            steps_per_octave=4,
         ),
         Axis(
             path="trainer",
@@ -49,6 +50,7 @@ SPACE = SearchSpace(
     ),
     nuisance=(Axis(path="optimizer.learning_rate", values=(1e-3, 3e-3, 1e-2), label="learning rate"),),
     criterion=Criterion(metric="accuracy_clean", fraction=0.5, floor="chance"),
+    budget=Budget(replicates=3, precision=0.25, max_replicates=40),
     tuning={"evaluation.split": "validation", "evaluation.knn_bank": 0, "evaluation.num_points": 1},
     margin_octaves=0.5,
     laws={"clusters": ("class_mean_labels", "labels_subspace", "labels_trained", "label_coverage")},
@@ -88,8 +90,8 @@ SPACE = SearchSpace(
     },
     # The smallest share leaves one label in every class.
     grids={
-        "digits": {"data.label_fraction": (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)},
-        "cifar100": {"data.label_fraction": (0.0025, 0.005, 0.01, 0.03, 0.1, 0.3, 1.0)},
-        "clusters": {"data.label_fraction": (0.001, 0.002, 0.005, 0.01, 0.03, 0.1, 1.0)},
+        "digits": {"data.label_fraction": (0.01, 0.02, 0.05, 0.1, 0.3, 1.0)},
+        "cifar100": {"data.label_fraction": (0.0025, 0.005, 0.01, 0.04, 0.2, 1.0)},
+        "clusters": {"data.label_fraction": (0.001, 0.003, 0.01, 0.04, 0.2, 1.0)},
     },
 )

@@ -1,7 +1,7 @@
 """At which learning rate does InfoNCE fuse all embeddings into one point, and does OAR undo it?
 
 Command: python -m study.sweep over_fusion
-Size:    432 to 432 replicates of 200 to 3,200 steps
+Size:    72 to 288 replicates of 200 to 3,200 steps
 Cost:    about 8 minutes on two cores that had other work beside it (2026-11-25)
 
 Plain gradient descent on an encoder whose inputs share a mean: the first large step blows the weights up along the
@@ -66,14 +66,15 @@ SPACE = SearchSpace(
     scientific=(
         Axis(
             path="optimizer.learning_rate",
-            values=(10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0),
+            values=(10.0, 30.0, 90.0, 270.0, 810.0, 2560.0),
             label="learning rate (SGD)",
+            steps_per_octave=8,
         ),
         Axis(path="horizon.length", values=(200, 800, 3200), label="steps"),
     ),
     nuisance=(),
     criterion=Criterion(metric="mean_cosine", level=0.5, floor="zero"),
-    budget=Budget(replicates=16),
+    budget=Budget(replicates=4, precision=0.25, max_replicates=96, round_replicates=12),
     margin_octaves=0.15,
     laws={"clusters": ("frozen_rate", "frozen_escape", "oar_escape")},
     variants={
@@ -100,10 +101,18 @@ SPACE = SearchSpace(
                 "horizon.length": 0,
             },
             scientific=(
-                Axis(path="model.num_blocks", values=(1, 2, 3, 4, 5, 6, 8, 10), label="blocks", scale="linear"),
+                Axis(
+                    path="model.num_blocks",
+                    values=(1, 2, 4, 6, 8, 10),
+                    label="blocks",
+                    scale="linear",
+                    steps_per_octave=1,
+                    multiple=1,
+                ),
             ),
             criterion=Criterion(metric="p", level=0.5, floor="zero"),
-            budget=Budget(replicates=3),
+            budget=Budget(replicates=1, precision=0.075, max_replicates=40),
+            flank="falling",
             laws={"clusters": ("depth", "depth_state_evolution")},
             recipes=(
                 *(
@@ -124,7 +133,7 @@ SPACE = SearchSpace(
     },
     grids={
         name: {
-            "optimizer.learning_rate": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
+            "optimizer.learning_rate": (0.1, 0.4, 1.6, 6.3, 25.0, 100.0),
             "horizon.length": (50, 200),
         }
         for name in ("digits", "fashion_mnist")

@@ -1,12 +1,13 @@
 """Where in the plane of augmentation strength and batch does fusion know the classes?
 
 Command: python -m study.sweep phase_diagram
-Size:    189 to 189 replicates that are judged without training
+Size:    12 to 150 replicates that are judged without training
 Cost:    a minute and a half on two cores, ``learning`` (135 replicates) a minute (2026-11-25)
 
-Both limits at once, on the exact data model. ``fusion``: two blocks with identity weights and no residual on simplex
+Both limits at once. On the exact data model ``fusion``: two blocks with identity weights and no residual on simplex
 centres; the boundary is P = 1/2 in the plane of sigma and the judged batch. ``learning``: one block trained for 48
-steps; the boundary is half of the rise of P over the training batch, at every sigma.
+steps; the boundary is half of the rise of P over the training batch, at every sigma. ``images``: a trained encoder on
+digits or Fashion-MNIST, learning rate tuned in every cell; the boundary is P = 1/4.
 """
 
 from study.config import (
@@ -35,35 +36,73 @@ SPACE = SearchSpace(
     scientific=(
         Axis(
             path="data.strength",
-            values=(1.0, 1.25, 1.5, 1.75, 2.0, 2.3, 2.6, 3.0, 3.5),
+            values=(1.0, 1.9, 3.5),
             label="augmentation strength (sigma)",
+            steps_per_octave=16,
         ),
-        Axis(path="batch.eval", values=(15, 25, 40, 65, 100, 160, 250), label="batch (rows)"),
+        Axis(path="batch.eval", values=(15, 250), label="batch (rows)", steps_per_octave=3, multiple=5),
     ),
     nuisance=(),
     criterion=Criterion(metric="p", level=0.5, floor="zero"),
-    budget=Budget(replicates=3),
+    budget=Budget(replicates=2, precision=0.06, max_replicates=150, round_replicates=12),
+    flank="falling",
+    plane=True,
+    tuning={"evaluation.split": "validation"},
     margin_octaves=0.15,
     variants={
         "fusion": Variant(
+            datasets=("clusters",),
             values={"data.clusters.cosine": -0.25, "model.residual": False, "model.num_blocks": 2},
             laws={"clusters": ("state_evolution", "control_bbp_as_mass")},
         ),
         "learning": Variant(
+            datasets=("clusters",),
             values={"data.clusters.dim": 128, "model.num_blocks": 1, "horizon.length": 48},
             scientific=(
                 Axis(
                     path="batch.train",
-                    values=(4, 6, 9, 13, 19, 28, 42, 64, 96),
+                    values=(4, 20, 96),
                     label="training batch (rows)",
+                    steps_per_octave=4,
+                    multiple=1,
                 ),
-                Axis(path="data.strength", values=(2.5, 3.0, 3.5, 4.2, 5.0), label="augmentation strength (sigma)"),
+                Axis(
+                    path="data.strength",
+                    values=(2.5, 5.0),
+                    label="augmentation strength (sigma)",
+                    steps_per_octave=4,
+                ),
             ),
+            flank="rising",
+            budget=Budget(replicates=3, precision=0.25, max_replicates=150, round_replicates=12),
             criterion=Criterion(metric="p", fraction=0.5),
             laws={"clusters": ("n2t",)},
             margin_octaves=0.5,
         ),
+        "images": Variant(
+            datasets=("digits", "fashion_mnist"),
+            values={
+                "model.encoder": "small",
+                "model.init": "default",
+                "horizon.unit": "examples",
+                "horizon.length": 20_000,
+                "batch.eval": 120,
+            },
+            scientific=(
+                Axis(path="data.strength", values=(0.1, 0.4, 1.5), label="augmentation strength", steps_per_octave=4),
+                Axis(
+                    path="batch.train",
+                    values=(8, 256),
+                    label="training batch (rows)",
+                    steps_per_octave=1,
+                    multiple=4,
+                ),
+            ),
+            nuisance=(Axis(path="optimizer.learning_rate", values=(1e-4, 3e-4, 1e-3), label="learning rate"),),
+            criterion=Criterion(metric="p", level=0.25, floor="zero"),
+            budget=Budget(tuning_seeds=1, replicates=2, precision=0.3, max_replicates=40, round_replicates=8),
+        ),
     },
     profiles={"laptop": {}},
-    datasets={"clusters": {}},
+    datasets={"clusters": {}, "digits": {}, "fashion_mnist": {}},
 )

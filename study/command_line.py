@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from study.config import ConfigError, Scalar, parse_value
-from study.design import Design, find_studies, load_space, plan_size
+from study.design import NUM_BORROWED, Design, PlanSize, find_studies, load_space, plan_size
 from study.packing import GPU_SHARES
 
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
@@ -55,6 +55,16 @@ def build_parser() -> argparse.ArgumentParser:
         help="change a configuration value; the study is then called exploratory",
     )
     design.add_argument("--replicates", type=_positive, help="seeds per point; more than before adds only the new ones")
+    design.add_argument(
+        "--precision",
+        type=_positive_float,
+        help="octaves to either side that a sought limit's 95 %% interval may have; the study's own where not given",
+    )
+    design.add_argument(
+        "--max-replicates",
+        type=_positive,
+        help="most reported replicates per sought limit; the study's own where not given",
+    )
     design.add_argument("--max-hours", type=_positive_float, help="start no further pack after this many hours")
     where = parser.add_argument_group("where it runs")
     where.add_argument("--address", help="Ray cluster; $RAY_ADDRESS, else this machine (local)")
@@ -142,6 +152,13 @@ def print_plan(design: Design, replicates: int, as_json: bool) -> None:
     size = plan_size(design, replicates)
     if as_json:
         plan = {"design": design.hash, "points": design.points(), "least": size.least, "greatest": size.greatest}
+        sought = {
+            "precision": design.budget.precision,
+            "max_replicates": design.budget.max_replicates,
+            "round_replicates": design.budget.round_replicates,
+            "candidates": [len(part.candidates) for part in design.slices()],
+        }
+        plan |= {"sought": sought} if design.is_sought else {}
         print(json.dumps(plan | {"canonical": design.canonical()}))
         return
     print(f"{design.study} ({design.variant}) · {design.config.data.name} · design {design.hash}")
@@ -172,11 +189,35 @@ def print_plan(design: Design, replicates: int, as_json: bool) -> None:
         )
     else:
         print(f"round 0     {size.num_reported} replicates: every point with {replicates} seeds, test split")
+    if design.is_sought:
+        _print_rule(design, size)
     horizons = sorted(
         {(c.length, c.unit) for c in (design.resolve(p, {}, "reported").horizon for p in design.points())}
     )
     lengths = ", ".join(f"{length:,}" for length, _ in horizons)
     print(f"cost        {size.least} to {size.greatest} replicates of {lengths} {horizons[0][1]}")
+
+
+def _print_rule(design: Design, size: PlanSize) -> None:
+    """What follows stage one where a limit is sought."""
+    slices, budget = design.slices(), design.budget
+    flank = {"rising": "the rise", "falling": "the fall", "both": "rise and fall"}[design.flank]
+    fewest, most = (extreme(len(part.candidates) for part in slices) for extreme in (min, max))
+    per_slice = f" in each of {len(slices)} slices" if len(slices) > 1 else ""
+    print(
+        f"then        at most {size.num_sought}: up to {budget.round_replicates} per round where they narrow "
+        f"{flank} through the criterion{'' if not design.plane else ', a line in the plane,'} most, among "
+        f"{most if fewest == most else f'{fewest} to {most}'} points{per_slice}"
+    )
+    print(
+        f"until       the 95 % interval reaches at most {budget.precision:g} octaves to either side, or is censored "
+        f"for sure, or {budget.max_replicates} replicates are reported{per_slice}"
+    )
+    if design.nuisance:
+        print(
+            f"tuned       with at most {size.num_sought_tuning} more: a new point takes the setting that its tuned "
+            f"neighbours agree on, or tries at most {NUM_BORROWED} with {design.tuning_seeds} seeds"
+        )
 
 
 def _shown(value: Scalar) -> str:

@@ -19,7 +19,38 @@ from study.config import (
     unknown_name_sentence,
     with_values,
 )
-from study.space import RECIPE, Axis, Criterion, Recipe, SearchSpace, Values
+from study.space import RECIPE, Axis, Budget, Criterion, Flank, Recipe, SearchSpace, Values
+
+# The most settings that a new cell borrows from its neighbours: two of theirs, and one between.
+NUM_BORROWED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesignSlice:
+    """The axis (or the plane) that a limit is sought on, at fixed values of all else, with a recipe where there are.
+
+    ``paths`` are the one or two axes, ``points`` the cells of stage one, ``candidates`` the values of ``paths`` that
+    later rounds may measure, stage one included.
+    """
+
+    others: dict[str, Scalar]
+    paths: tuple[str, ...]
+    points: tuple[dict[str, Scalar], ...]
+    candidates: tuple[tuple[Scalar, ...], ...]
+
+    def point(self, candidate: tuple[Scalar, ...]) -> dict[str, Scalar]:
+        """The cell at a candidate, its values in the order of a cell of stage one."""
+        values = dict(zip(self.paths, candidate, strict=True)) | self.others
+        return {path: values[path] for path in self.points[0]}
+
+    def holds(self, point: Values) -> bool:
+        """Whether a cell belongs to it."""
+        return all(point[path] == value for path, value in self.others.items())
+
+    @property
+    def name(self) -> str:
+        """What tells it from the other slices in a line of text; empty where it is the only one."""
+        return ", ".join(value if isinstance(value, str) else f"{value:g}" for value in self.others.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +66,36 @@ class Design:
     criterion: Criterion
     further_criteria: tuple[Criterion, ...]
     tuning: Values
-    tuning_seeds: int
-    replicates: int
+    budget: Budget
     laws: tuple[str, ...]
     margin_octaves: float
+    flank: Flank
+    plane: bool
     is_exploratory: bool
+
+    def __post_init__(self) -> None:
+        sought = [axis.is_sought for axis in self.scientific]
+        width = 2 if self.plane else 1
+        assert len(sought) >= width, f"{self.study}: a plane has two axes"
+        assert not any(sought[width:]), f"{self.study}: a limit is sought along the first axis, a plane's first two"
+        assert sought[0] or not any(sought), f"{self.study}: the limit in a plane is that of its first axis"
+        assert not (self.plane and self.flank == "both"), f"{self.study}: a boundary has one flank"
+        for axis, recipe in itertools.product(self.scientific, self.recipes):
+            if axis.is_sought and axis.path in recipe.grids:
+                axis.check_stage_one(recipe.grids[axis.path])
+
+    @property
+    def is_sought(self) -> bool:
+        """Whether later rounds look for the limit between the points of the grid."""
+        return self.scientific[0].is_sought
+
+    @property
+    def tuning_seeds(self) -> int:
+        return self.budget.tuning_seeds
+
+    @property
+    def replicates(self) -> int:
+        return self.budget.replicates
 
     def canonical(self) -> dict[str, Any]:
         """What the study hash covers: everything but budget, replicates, precision and storage.
@@ -49,6 +105,8 @@ class Design:
         later = {
             "recipes": [recipe.canonical() for recipe in self.recipes],
             "further_criteria": [criterion.canonical() for criterion in self.further_criteria],
+            "flank": "" if self.flank == "rising" else self.flank,
+            "plane": self.plane,
         }
         return {name: parts for name, parts in later.items() if parts} | {
             "study": self.study,
@@ -72,6 +130,28 @@ class Design:
         if not self.recipes:
             return self._grid({})
         return [{**point, RECIPE: recipe.name} for recipe in self.recipes for point in self._grid(recipe.grids)]
+
+    def slices(self) -> tuple[DesignSlice, ...]:
+        """What one limit each is sought in: every recipe at all values of the axes that are not sought along."""
+        paths = tuple(axis.path for axis in self.scientific[: 2 if self.plane else 1])
+        parts: dict[str, list[dict[str, Scalar]]] = {}
+        for point in self.points():
+            others = {path: value for path, value in point.items() if path not in paths}
+            parts.setdefault(cell_name(others), []).append(point)
+        grids = {recipe.name: recipe.grids for recipe in self.recipes}
+        found = []
+        for points in parts.values():
+            own = grids.get(str(points[0].get(RECIPE)), {})
+            axes = [axis.candidates(own.get(axis.path)) for axis in self.scientific[: len(paths)]]
+            found.append(
+                DesignSlice(
+                    others={path: value for path, value in points[0].items() if path not in paths},
+                    paths=paths,
+                    points=tuple(points),
+                    candidates=tuple(itertools.product(*axes)),
+                )
+            )
+        return tuple(found)
 
     def _grid(self, grids: Mapping[str, tuple[Scalar, ...]]) -> list[dict[str, Scalar]]:
         axes = [[(axis.path, value) for value in grids.get(axis.path, axis.values)] for axis in self.scientific]
@@ -159,22 +239,28 @@ def make_design(
         criterion=space.criterion,
         further_criteria=space.further_criteria,
         tuning=space.tuning,
-        tuning_seeds=space.budget.tuning_seeds,
-        replicates=space.budget.replicates,
+        budget=space.budget,
         laws=space.laws.get(dataset, ()),
         margin_octaves=space.margin_octaves,
+        flank=space.flank,
+        plane=space.plane,
         is_exploratory=bool(overrides),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSize:
-    """Least and greatest number of replicates of a plan without an appended round."""
+    """Least and greatest number of replicates of a plan without an appended round.
+
+    ``num_sought`` are the most that are reported after stage one, ``num_sought_tuning`` the most that tune for them.
+    """
 
     num_points: int
     num_tuning: int
     num_extension: int
     num_reported: int
+    num_sought: int = 0
+    num_sought_tuning: int = 0
 
     @property
     def least(self) -> int:
@@ -182,7 +268,7 @@ class PlanSize:
 
     @property
     def greatest(self) -> int:
-        return self.least + self.num_extension
+        return self.least + self.num_extension + self.num_sought + self.num_sought_tuning
 
 
 def plan_size(design: Design, replicates: int) -> PlanSize:
@@ -190,11 +276,17 @@ def plan_size(design: Design, replicates: int) -> PlanSize:
     num_points = len(design.points())
     settings = math.prod(len(axis.values) for axis in design.nuisance)
     tuned = bool(design.nuisance)
+    slices = design.slices() if design.is_sought else ()
+    further = [max(0, design.budget.max_replicates - len(part.points) * replicates) for part in slices]
+    new_cells = [min(n, len(part.candidates) - len(part.points)) for n, part in zip(further, slices, strict=True)]
+    per_cell = (NUM_BORROWED + len(design.nuisance)) * design.tuning_seeds if tuned else 0
     return PlanSize(
         num_points=num_points,
         num_tuning=num_points * settings * design.tuning_seeds if tuned else 0,
         num_extension=num_points * len(design.nuisance) * design.tuning_seeds,
         num_reported=num_points * replicates,
+        num_sought=sum(further),
+        num_sought_tuning=per_cell * sum(new_cells),
     )
 
 

@@ -9,10 +9,15 @@ from rich.console import Console
 from rich.live import Live
 
 if TYPE_CHECKING:
-    from study.searcher import Entry
+    from study.searcher import PlannedRound
     from study.sweep_state import SweepState
 
-_ROLE_WORDS = {"tuning": "tuning nuisances", "reported": "reported replicates"}
+_PURPOSE_WORDS = {
+    "tuning": "tuning nuisances",
+    "reporting": "reported replicates",
+    "tuning new points": "tuning nuisances at new points",
+    "seeking": "limit seeking",
+}
 
 
 def duration(seconds: float) -> str:
@@ -68,10 +73,12 @@ class ProgressDisplay:
             self._is_unread = True
             self._on_unread()
 
-    def on_round(self, index: int, entries: "list[Entry]") -> None:
-        """Announce a recorded round."""
-        cells = len({entry.cell for entry in entries})
-        self.say(f"round {index}: {_ROLE_WORDS[entries[0].role]}, {len(entries)} replicates in {cells} cells")
+    def on_round(self, index: int, planned: "PlannedRound") -> None:
+        """Announce a recorded round and, where limits are sought, how well they are known before it."""
+        cells = len({entry.cell for entry in planned.entries})
+        words = _PURPOSE_WORDS[planned.purpose]
+        line = f"round {index}: {words}, {len(planned.entries)} replicates in {cells} cells"
+        self.say("; ".join([line, *_limits_known(planned)]))
 
     def on_halved(self, planned: int, sizes: list[int]) -> None:
         """Announce a pack that did not fit into memory, and in which parts it was trained."""
@@ -90,9 +97,26 @@ class ProgressDisplay:
     def _line(self, counts: tuple[int, int]) -> str:
         done, total = counts
         left = self._state.seconds_left()
-        estimate = "" if left is None or done >= total else f", about {duration(left)} left"
+        planned = " of what is planned so far" if self._state.design.is_sought else ""
+        estimate = "" if left is None or done >= total else f", about {duration(left)} left{planned}"
         failed = len(self._state.failed_rows())
         trouble = f", {failed} without a result" if failed else ""
         return (
             f"  {done} of at least {total} replicates{trouble}, {duration(time.monotonic() - self._started)}{estimate}"
         )
+
+
+def _limits_known(planned: "PlannedRound") -> list[str]:
+    """How many limits are settled, and the widest half-width of those that are not."""
+    if not planned.slices:
+        return []
+    open_ = [state for state in planned.slices if not state.is_settled]
+    widths = [state.half_width for state in open_ if state.half_width is not None]
+    parts = []
+    if len(planned.slices) > 1:
+        parts.append(f"{len(planned.slices) - len(open_)} of {len(planned.slices)} limits settled")
+    if widths:
+        parts.append(f"known to {max(widths):.2f} octaves{' at the widest' if len(widths) > 1 else ''}")
+    if len(widths) < len(open_):
+        parts.append(f"{f'{len(open_) - len(widths)} ' if len(planned.slices) > 1 else ''}open on a side so far")
+    return parts

@@ -1,29 +1,33 @@
 """Which replicates come next: rounds, proposed from complete rounds only.
 
 Round 0 tries the nuisance grid in every cell, the next extends it once where the best value lies at its edge, and
-the last reports every point at its best setting with fresh seeds. The rule is a pure function of the recorded
-rounds and the settled rows: a rebuilt searcher proposes what one that was never stopped would propose.
+the next reports every point at its best setting with fresh seeds. Where a limit is sought, that was stage one: each
+later round reports the replicates that are expected to narrow the limits most, after a round that tunes those of its
+cells that are new and that their neighbours do not agree on. The rule is a pure function of the recorded rounds and
+the settled rows: a rebuilt searcher proposes what one that was never stopped would propose.
+
+No replicate is stopped by a value on its way. One that is cut short answers for another horizon, and successive
+halving would pass its value for a result just where the outcome is about to rise, which is next to the threshold.
+What is left out is left out before it runs: tuning where neighbours agree, and replicates of settled limits. A diverged
+replicate may end at once: whatever it went on to, it stands at its floor.
 """
 
 import json
-import math
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution
-
-from study.config import Replicate, ReplicateConfig, Scalar, digest, from_json, to_json
-from study.design import Design, cell_name
+from study.config import Replicate, ReplicateConfig, Scalar, from_json, to_json
+from study.design import Design, DesignSlice, cell_name
+from study.limit_seeking import Measurement, SliceState, floor_of, next_seed, opposite, slice_state
 from study.outcome import MEASURED_OUTCOMES, Outcome
-from study.space import Axis, Values
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+from study.space import Values
+from study.tuning import NuisanceTuner, TunedCell
 
 Row = Mapping[str, Any]
 Role = Literal["tuning", "reported"]
+Purpose = Literal["tuning", "reporting", "tuning new points", "seeking"]
 # The digest of the data set that a configuration trains on.
 DigestOf = Callable[[ReplicateConfig], str]
 
@@ -70,13 +74,25 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TunedCell:
-    """The nuisance setting chosen for a cell, with the mean outcome of every setting tried."""
+class PlannedRound:
+    """The entries of the next round and what they are for; no entries where the plan is finished.
+
+    ``slices`` is what is known of every limit that is sought, once stage one is reported.
+    """
+
+    purpose: Purpose
+    entries: list[Entry]
+    slices: tuple[SliceState, ...] = ()
+
+
+@dataclass
+class _Cell:
+    """What was planned in a cell: rounds that tuned it, their outcomes by setting (sorted JSON), reported entries."""
 
     point: dict[str, Scalar]
-    best: dict[str, Scalar] | None
-    at_edge: tuple[str, ...]
-    tried: tuple[tuple[dict[str, Scalar], float], ...]
+    tuning_rounds: set[int] = field(default_factory=set)
+    outcomes: dict[str, list[float | None]] = field(default_factory=dict)
+    reported: list[Entry] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,24 +102,57 @@ class RoundPlanner:
     design: Design
     digest_of: DigestOf
     replicates: int
+    # The inference takes a tenth of a second per slice and is asked by who plans, who ends and who shows.
+    _states: dict[Hashable, SliceState] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def next_round(self, rounds: Sequence[Sequence[Entry]], settled: Mapping[str, Row]) -> list[Entry]:
         """The entries of the next round, empty when the plan is finished.
 
         All keys of the recorded rounds must be settled.
         """
-        entries = [entry for round_ in rounds for entry in round_]
-        assert all(entry.replicate.key in settled for entry in entries), "a round is open"
-        if self.design.nuisance:
-            if not rounds:
-                return [e for point in self.design.points() for e in self._tune(point, self._ask_grid(point))]
-            if len(rounds) == 1 and (extension := self._extension(entries, settled)):
-                return extension
-        return self._reported(entries, settled)
+        return self.plan(rounds, settled).entries
+
+    def plan(self, rounds: Sequence[Sequence[Entry]], settled: Mapping[str, Row]) -> PlannedRound:
+        """The next round with its purpose."""
+        assert all(e.replicate.key in settled for round_ in rounds for e in round_), "a round is open"
+        if self.design.nuisance and not rounds:
+            entries = [e for point in self.design.points() for e in self._tune(point, self._tuner.grid(point))]
+            return PlannedRound(purpose="tuning", entries=entries)
+        cells = self._cells(rounds, settled)
+        if extension := self._extension(cells):
+            return PlannedRound(purpose="tuning", entries=extension)
+        if reported := self._reported(cells):
+            return PlannedRound(purpose="reporting", entries=reported)
+        if not self.design.is_sought:
+            return PlannedRound(purpose="reporting", entries=[])
+        return self._sought(cells, settled, len(rounds))
+
+    def slice_states(self, rounds: Sequence[Sequence[Entry]], settled: Mapping[str, Row]) -> tuple[SliceState, ...]:
+        """What the settled rows say of every limit that is sought, with the next points of each."""
+        return self._slice_states(self._cells(rounds, settled), settled)
 
     def tuned_cells(self, entries: Sequence[Entry], settled: Mapping[str, Row]) -> list[TunedCell]:
-        """The state of the nuisance tuning of every cell."""
-        return [self._tuned(point, entries, settled) for point in self.design.points()]
+        """The state of the nuisance tuning of every cell of stage one."""
+        cells = self._cells([entries], settled)
+        return [self._tuned(cells.get(cell_name(point), _Cell(point))) for point in self.design.points()]
+
+    @property
+    def _tuner(self) -> NuisanceTuner:
+        return NuisanceTuner(design=self.design)
+
+    def _cells(self, rounds: Sequence[Sequence[Entry]], settled: Mapping[str, Row]) -> dict[str, _Cell]:
+        """Every cell of the recorded rounds by its name, in the order of its first entry."""
+        cells: dict[str, _Cell] = {}
+        for index, round_ in enumerate(rounds):
+            for entry in round_:
+                cell = cells.setdefault(entry.cell, _Cell(entry.point))
+                if entry.role == "reported":
+                    cell.reported.append(entry)
+                else:
+                    cell.tuning_rounds.add(index)
+                    setting = json.dumps(entry.nuisance, sort_keys=True)
+                    cell.outcomes.setdefault(setting, []).append(self.outcome(settled[entry.replicate.key]))
+        return cells
 
     def _tune(self, point: dict[str, Scalar], settings: Sequence[Values]) -> list[Entry]:
         seeds = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.design.tuning_seeds)
@@ -118,92 +167,108 @@ class RoundPlanner:
             replicate=Replicate.of(config, seed, self.digest_of(config)),
         )
 
-    def _reported(self, entries: Sequence[Entry], settled: Mapping[str, Row]) -> list[Entry]:
-        have: dict[str, int] = defaultdict(int)
-        setting: dict[str, dict[str, Scalar]] = {}
-        for entry in entries:
-            if entry.role == "reported":
-                have[entry.cell] += 1
-                setting[entry.cell] = entry.nuisance
+    def _tuned(self, cell: _Cell, neighbours: Sequence[TunedCell] = ()) -> TunedCell:
+        return self._tuner.tuned(cell.point, cell.outcomes, neighbours)
+
+    def _setting(self, cell: _Cell) -> Values | None:
+        """The setting that a cell is reported at, None where it has none yet."""
+        return cell.reported[0].nuisance if cell.reported else self._tuned(cell).best
+
+    def _extension(self, cells: Mapping[str, _Cell]) -> list[Entry]:
+        """One more value beyond the edge in every cell that was tuned once and is not reported."""
+        stage_one = {cell_name(point) for point in self.design.points()}
         new = []
-        for point in self.design.points():
-            cell = cell_name(point)
-            best = setting.get(cell) or self._tuned(point, entries, settled).best
-            if best is None:
-                continue
-            first = FIRST_REPORTED_SEED + have[cell]
-            for seed in range(first, FIRST_REPORTED_SEED + self.replicates):
-                new.append(self._entry("reported", point, best, seed))
+        for name, cell in cells.items():
+            if len(cell.tuning_rounds) == 1 and not cell.reported:
+                neighbours = () if name in stage_one else self._neighbours(cell.point, cells)
+                settings = self._tuner.extension(self._tuned(cell), neighbours)
+                new += self._tune(cell.point, settings)
         return new
 
-    def _tuned(self, point: dict[str, Scalar], entries: Sequence[Entry], settled: Mapping[str, Row]) -> TunedCell:
-        if not self.design.nuisance:
-            return TunedCell(point=point, best={}, at_edge=(), tried=())
-        told = self._tell(point, entries, settled)
-        trials = told.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
-        tried = tuple((dict(trial.params), float(trial.values[0])) for trial in trials)
-        if not trials:
-            return TunedCell(point=point, best=None, at_edge=(), tried=())
-        best = dict(told.best_trial.params)
-        at_edge = tuple(axis.path for axis in self.design.nuisance if self._edge(axis, best, tried))
-        return TunedCell(point=point, best=best, at_edge=at_edge, tried=tried)
-
-    @staticmethod
-    def _edge(axis: Axis, best: Values, tried: Sequence[tuple[Values, float]]) -> Literal["low", "high"] | None:
-        values = [float(setting[axis.path]) for setting, _ in tried]
-        value = float(best[axis.path])
-        if value == min(values):
-            return "low"
-        return "high" if value == max(values) else None
-
-    def _extension(self, entries: Sequence[Entry], settled: Mapping[str, Row]) -> list[Entry]:
-        new = []
-        for point in self.design.points():
-            cell = self._tuned(point, entries, settled)
-            if cell.best is None:
-                continue
-            for axis in self.design.nuisance:
-                side = self._edge(axis, cell.best, cell.tried)
-                if side is not None:
-                    new += self._tune(point, [{**cell.best, axis.path: axis.beyond(side)}])
+    def _reported(self, cells: Mapping[str, _Cell]) -> list[Entry]:
+        """Stage one with its seeds; where it has fewer than are asked for now, new seeds at every reported point."""
+        stage_one = {cell_name(p): cells.get(cell_name(p), _Cell(p)) for p in self.design.points()}
+        tuned = [cell for cell in stage_one.values() if self._tuned(cell).best is not None]
+        if all(len(cell.reported) >= self.replicates for cell in tuned):
+            return []
+        later = [cell for name, cell in cells.items() if cell.reported and name not in stage_one]
+        new: list[Entry] = []
+        have = [entry for cell in cells.values() for entry in cell.reported]
+        for cell in (*tuned, *later):
+            setting = self._setting(cell)
+            assert setting is not None
+            (slice_,) = (found for found in self.design.slices() if found.holds(cell.point))
+            for _ in range(len(cell.reported), self.replicates):
+                seed = self._next_seed(cell.point, [entry for entry in (*have, *new) if slice_.holds(entry.point)])
+                new.append(self._entry("reported", cell.point, setting, seed))
         return new
 
-    def _distributions(self) -> dict[str, BaseDistribution]:
-        found: dict[str, BaseDistribution] = {}
-        for axis in self.design.nuisance:
-            found[axis.path] = FloatDistribution(axis.beyond("low"), axis.beyond("high"), log=True)
-        return found
-
-    def _ask_grid(self, point: dict[str, Scalar]) -> list[dict[str, Scalar]]:
-        """Every combination of the nuisance grid, asked of Optuna for this cell."""
-        grid = {axis.path: list(axis.values) for axis in self.design.nuisance}
-        size = math.prod(len(axis.values) for axis in self.design.nuisance)
-        seed = int(digest([self.design.hash, cell_name(point), 0], length=7), 16)
-        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.GridSampler(grid, seed=seed))
-        distributions = self._distributions()
-        settings = [dict(study.ask(distributions).params) for _ in range(size)]
-        return sorted(settings, key=lambda setting: [setting[path] for path in grid])
-
-    def _tell(
-        self, point: dict[str, Scalar], entries: Sequence[Entry], settled: Mapping[str, Row]
-    ) -> optuna.study.Study:
-        """An Optuna study of this cell, rebuilt from its settled tuning rows: mean outcome per setting."""
-        study = optuna.create_study(direction="maximize")
-        outcomes: dict[str, list[float | None]] = defaultdict(list)
-        for entry in entries:
-            if entry.role == "tuning" and entry.point == point:
-                outcomes[json.dumps(entry.nuisance, sort_keys=True)].append(self.outcome(settled[entry.replicate.key]))
-        for setting, values in outcomes.items():
-            if None in values:
+    def _sought(self, cells: Mapping[str, _Cell], settled: Mapping[str, Row], index: int) -> PlannedRound:
+        """The next replicates of every limit, or first the tuning of those of their cells that need it."""
+        states = self._slice_states(cells, settled)
+        tuning: list[Entry] = []
+        settings: dict[str, Values] = {}
+        for point in (point for state in states for point in state.points):
+            name = cell_name(point)
+            if name in settings:
                 continue
-            study.add_trial(
-                optuna.trial.create_trial(
-                    params=json.loads(setting),
-                    distributions=self._distributions(),
-                    value=math.fsum(v for v in values if v is not None) / len(values),
-                )
-            )
-        return study
+            cell = cells.get(name, _Cell(point))
+            setting = self._setting(cell)
+            if setting is None:
+                setting, *others = self._tuner.borrowed(point, self._neighbours(point, cells), index)
+                # What failed in every setting is not tuned again.
+                if others and not cell.tuning_rounds:
+                    tuning += self._tune(point, [setting, *others])
+            settings[name] = setting
+        if tuning:
+            return PlannedRound(purpose="tuning new points", entries=tuning, slices=states)
+        entries = []
+        for state in states:
+            reported = [e for cell in cells.values() if state.slice.holds(cell.point) for e in cell.reported]
+            for point in state.points:
+                entry = self._entry("reported", point, settings[cell_name(point)], self._next_seed(point, reported))
+                reported.append(entry)
+                entries.append(entry)
+        return PlannedRound(purpose="seeking", entries=entries, slices=states)
+
+    def _next_seed(self, point: Values, reported: Sequence[Entry]) -> int:
+        """The next seed of a point of a slice in which ``reported`` are planned; on a fixed grid each its first."""
+        used = {entry.replicate.seed for entry in reported if entry.point == point}
+        counts = Counter(entry.replicate.seed for entry in reported) if self.design.is_sought else {}
+        return next_seed(used, counts, FIRST_REPORTED_SEED)
+
+    def _slice_states(self, cells: Mapping[str, _Cell], settled: Mapping[str, Row]) -> tuple[SliceState, ...]:
+        states = []
+        for index, slice_ in enumerate(self.design.slices()):
+            entries = [e for cell in cells.values() if slice_.holds(cell.point) for e in cell.reported]
+            found = [self._measurement(slice_, entry, settled[entry.replicate.key]) for entry in entries]
+            measurements = tuple(sorted(m for m in found if m is not None))
+            key = (index, len(entries), measurements)
+            if key not in self._states:
+                self._states[key] = slice_state(self.design, slice_, measurements, len(entries))
+            states.append(self._states[key])
+        return tuple(states)
+
+    def _measurement(self, slice_: DesignSlice, entry: Entry, row: Row) -> Measurement | None:
+        """What a reported row says of the limit, None where nothing was measured; diverged: it stands at its floor."""
+        criterion = self.design.criterion
+        floor = floor_of(row[f"{criterion.metric}_before"], entry.replicate.config, criterion)
+        is_diverged = Outcome(row["outcome"]) is Outcome.DIVERGED
+        outcome = floor if is_diverged else self.outcome(row)
+        if outcome is None or floor is None:
+            return None
+        position = tuple(float(entry.point[path]) for path in slice_.paths)
+        return Measurement(position=position, seed=entry.replicate.seed, outcome=outcome, floor=floor)
+
+    def _neighbours(self, point: Values, cells: Mapping[str, _Cell]) -> list[TunedCell]:
+        """The nearest tuned and reported cell of the same slice, and the nearest on the other side of ``point``."""
+        (slice_,) = (found for found in self.design.slices() if found.holds(point))
+        others = [cell for cell in cells.values() if cell.reported and slice_.holds(cell.point)]
+        tuned = [cell for cell in map(self._tuned, others) if cell.best is not None and cell.point != point]
+        axes = self.design.scientific[: len(slice_.paths)]
+        positions = [tuple(axis.position(cell.point[axis.path]) for axis in axes) for cell in tuned]
+        here = [axis.position(point[axis.path]) for axis in axes]
+        return [tuned[index] for index in opposite(here, positions)]
 
     def outcome(self, row: Row) -> float | None:
         """The criterion's metric of a settled row; a diverged one counts as the floor, a failed one as missing."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,6 +16,9 @@ from study.config import (
 Values = Mapping[str, Scalar]
 # The name of a cell's recipe beside the paths of its point; no configuration path is called so.
 RECIPE = "recipe"
+# Points of stage one along an axis that is sought.
+MAX_STAGE_ONE = 6
+Flank = Literal["rising", "falling", "both"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +27,10 @@ class Axis:
 
     ``scale`` is the axis on which the flanks of a curve are taken to be symmetric.
     ``also`` gives further paths that go with a value, such as what only one of two trainers has.
+
+    ``steps_per_octave`` above zero makes it an axis along which a limit is sought: ``values`` are then the points of
+    stage one, and later rounds may measure :meth:`candidates` between them. These are whole multiples of
+    ``multiple`` where it is given (always on a linear axis), else numbers of three significant digits.
     """
 
     path: str
@@ -30,11 +38,55 @@ class Axis:
     label: str
     scale: Literal["log", "linear"] = "log"
     also: Mapping[Scalar, Values] = field(default_factory=dict)
+    steps_per_octave: int = 0
+    multiple: int = 0
 
     def __post_init__(self) -> None:
         assert {self.path, *itertools.chain.from_iterable(self.also.values())} <= set(field_types()), self.path
         assert len(set(self.values)) == len(self.values) >= 1
         assert set(self.also) <= set(self.values)
+        if self.steps_per_octave:
+            assert self.steps_per_octave > 0
+            assert not self.also, f"{self.path}: candidates of an axis that is sought bring nothing with them"
+            is_whole = self.scale == "linear" or field_types()[self.path] is int
+            assert self.multiple > 0 or not is_whole, f"{self.path}: a linear or whole-number axis names its multiple"
+            self.check_stage_one(self.values)
+
+    def check_stage_one(self, values: tuple[Scalar, ...]) -> None:
+        """Assert that values can be stage one of this axis."""
+        assert 2 <= len(values) <= MAX_STAGE_ONE, f"{self.path}: stage one has at most {MAX_STAGE_ONE} values"
+        if self.multiple:
+            assert all(float(value) % self.multiple == 0 for value in values), f"{self.path}: not in multiples"
+
+    @property
+    def is_sought(self) -> bool:
+        return self.steps_per_octave > 0
+
+    def candidates(self, values: tuple[Scalar, ...] | None = None) -> tuple[Scalar, ...]:
+        """What later rounds may measure, in order: stage one, and equal steps between its neighbours.
+
+        ``values`` are another stage one, such as a recipe's own; an axis that is not sought has its values alone. On
+        a log axis neighbours are divided into about ``steps_per_octave`` geometric steps, from its first positive
+        value on: a control at zero belongs to no fit. On a linear axis all multiples between its ends are candidates.
+        """
+        chosen = self.values if values is None else values
+        if not self.is_sought:
+            return chosen
+        given = {float(value): value for value in chosen if self.scale == "linear" or float(value) > 0}
+        numbers = sorted(given)
+        if self.scale == "linear":
+            low, high = (round(end / self.multiple) for end in (numbers[0], numbers[-1]))
+            found = {float(step * self.multiple) for step in range(low, high + 1)}
+        else:
+            found = set(numbers)
+            for start, end in itertools.pairwise(numbers):
+                num_steps = round(self.steps_per_octave * math.log2(end / start))
+                found |= {self._rounded(start * (end / start) ** (step / num_steps)) for step in range(1, num_steps)}
+        # A value of stage one keeps its own spelling, 1 or 1.0: it is part of the name of its cell.
+        return tuple(given.get(value, int(value) if self.multiple else value) for value in sorted(found))
+
+    def _rounded(self, value: float) -> float:
+        return float(f"{value:.3g}") if not self.multiple else float(round(value / self.multiple) * self.multiple)
 
     def canonical(self) -> list[Any]:
         """What the study hash covers of an axis."""
@@ -43,7 +95,20 @@ class Axis:
             list(self.values),
             *([sorted((v, dict(w)) for v, w in self.also.items())] if self.also else []),
             *([self.scale] if self.scale != "log" else []),
+            *([{"steps_per_octave": self.steps_per_octave, "multiple": self.multiple}] if self.is_sought else []),
         ]
+
+    def position(self, value: Scalar) -> float:
+        """Where a value stands on the axis's own scale; a log axis begins at minus infinity with zero."""
+        if self.scale == "linear":
+            return float(value)
+        return math.log2(float(value)) if float(value) > 0 else -math.inf
+
+    @property
+    def ratio(self) -> float:
+        """The mean step of a geometric grid, as a factor."""
+        numbers = [float(value) for value in self.values]
+        return float((max(numbers) / min(numbers)) ** (1 / (len(numbers) - 1)))
 
     def beyond(self, side: Literal["low", "high"]) -> float:
         """The next value of a geometric grid outside its lowest or highest end."""
@@ -88,10 +153,22 @@ class Criterion:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Seeds per nuisance setting of a cell, and replicates reported per point."""
+    """Seeds per nuisance setting of a cell, and replicates reported per point.
+
+    Where a limit is sought, ``replicates`` are those of stage one; each later round reports at most
+    ``round_replicates`` more per slice, until the limit's 95 % interval reaches at most ``precision`` octaves to
+    either side, or ``max_replicates`` are reported in the slice.
+    """
 
     tuning_seeds: int = 2
     replicates: int = 5
+    precision: float = 0.25
+    max_replicates: int = 48
+    round_replicates: int = 4
+
+    def __post_init__(self) -> None:
+        assert self.precision > 0
+        assert min(self.tuning_seeds, self.replicates, self.max_replicates, self.round_replicates) >= 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +201,8 @@ class Variant:
     laws: Mapping[str, tuple[str, ...]] | None = None
     margin_octaves: float | None = None
     budget: Budget | None = None
+    flank: Flank | None = None
+    plane: bool | None = None
 
     def applied(self, space: "SearchSpace") -> "SearchSpace":
         """The space with all but ``values`` of this variant in place of its own.
@@ -149,8 +228,9 @@ class SearchSpace:
 
     ``profiles``, ``datasets`` and ``variants`` replace configuration values, in the order profile, data set, variant.
     ``tuning`` is applied to tuning replicates only. ``grids`` gives a data set other values of an axis. Every recipe
-    is a series of its own along the axes. ``laws`` names, by data set, those whose predictions are put beside the
-    answer; ``further_criteria`` are read off the same replicates.
+    is a series of its own along the axes. ``flank`` says which crossing of the first axis is the question, where a
+    limit is sought; ``plane`` makes it a boundary in the plane of the first two axes. ``laws`` names, by data set,
+    those whose predictions are put beside the answer; ``further_criteria`` are read off the same replicates.
     """
 
     name: str
@@ -165,6 +245,8 @@ class SearchSpace:
     further_criteria: tuple[Criterion, ...] = ()
     laws: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     margin_octaves: float = 0.5
+    flank: Flank = "rising"
+    plane: bool = False
     variants: Mapping[str, Variant]
     profiles: Mapping[str, Values]
     datasets: Mapping[str, Values]

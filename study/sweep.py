@@ -5,6 +5,7 @@ replicates; 4 the budget ended first; 128 + signal interrupted, with everything 
 """
 
 import argparse
+import dataclasses
 import json
 import math
 import os
@@ -24,6 +25,7 @@ from study.progress import ProgressDisplay, duration
 from study.provenance import Provenance, collect
 
 if TYPE_CHECKING:
+    from study.limit_seeking import SliceState
     from study.results.ledger import Ledger
     from study.results.tracking import Tracker
     from study.searcher import DigestOf
@@ -57,12 +59,29 @@ def _sweep(options: argparse.Namespace) -> int:
         dataset=options.dataset,
         overrides=parse_overrides(options.overrides),
     )
-    replicates = options.replicates or design.replicates
+    design, replicates = budgeted(options, design)
     if options.dry_run:
         print_plan(design, replicates, options.json)
         return 0
     prepared = prepare(options, design, replicates)
     return run(options, prepared)
+
+
+def budgeted(options: argparse.Namespace, design: Design) -> tuple[Design, int]:
+    """The design with the budget of the command line, and the seeds per point of its grid.
+
+    Raises :class:`ConfigError` for a precision or a budget that could have no effect.
+    """
+    given = {name: getattr(options, name) for name in ("precision", "max_replicates")}
+    given = {name: value for name, value in given.items() if value is not None}
+    replicates = options.replicates or design.replicates
+    if given and not design.is_sought:
+        option = f"--{next(iter(given)).replace('_', '-')}"
+        raise ConfigError(f"{option} has no effect on {design.study} ({design.variant}): its points are a fixed grid")
+    stage_one = max(len(part.points) for part in design.slices()) * replicates
+    if given.get("max_replicates", stage_one) < stage_one:
+        raise ConfigError(f"--max-replicates must be at least {stage_one}, the replicates of stage one of every limit")
+    return dataclasses.replace(design, budget=dataclasses.replace(design.budget, **given)), replicates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +121,8 @@ def prepare(options: argparse.Namespace, design: Design, replicates: int) -> Pre
     if options.use_gpu and address == "local":
         device_for(use_gpu=True)
     datasets: dict[tuple[str, ClustersConfig], Dataset] = {}
-    for point in design.points():
+    candidates = [part.point(candidate) for part in design.slices() for candidate in part.candidates]
+    for point in candidates if design.is_sought else design.points():
         for role in ("tuning", "reported"):
             config = design.resolve(point, {}, role)
             key = (config.data.name, config.data.clusters)
@@ -155,7 +175,23 @@ def run(options: argparse.Namespace, prepared: Prepared) -> int:
     exit_code = EXIT_FAILED if state.failed_rows() else 0
     if not state.is_plan_finished():
         exit_code = _run_open_rounds(options, prepared, state)
+    if exit_code in (0, EXIT_FAILED) and (unsettled := state.unsettled_slices()):
+        print(budget_sentence(design, unsettled), file=sys.stderr)
+        exit_code = exit_code or EXIT_BUDGET
     return _print_answer(options, ledger, design, exit_code)
+
+
+def budget_sentence(design: Design, unsettled: "Sequence[SliceState]") -> str:
+    """Which limits are less certain than was asked for, and what to do."""
+    widths = []
+    for state in unsettled:
+        width = "open on a side" if state.half_width is None else f"known to {state.half_width:.2f} octaves"
+        widths.append(f"{state.slice.name or design.scientific[0].label} is {width} after {state.num_planned}")
+    return (
+        f"the replicates ended before the precision of {design.budget.precision:g} octaves: {'; '.join(widths)} "
+        "replicates. The same command with a larger --max-replicates goes on from here, with a larger --precision it "
+        "asks for less"
+    )
 
 
 def design_row(design: Design, provenance: Provenance) -> dict[str, object]:
@@ -226,7 +262,11 @@ def _run_open_rounds(options: argparse.Namespace, prepared: Prepared, state: "Sw
             is_cut_off = True
         finally:
             stop_ray()
-        display.say(f"swept for {duration(time.monotonic() - started)}")
+        num_tuning, num_reported = state.num_by_role()
+        display.say(
+            f"swept for {duration(time.monotonic() - started)}: {num_tuning} tuning and {num_reported} reported "
+            "replicates in the ledger"
+        )
     if is_cut_off or (not state.is_finished and not state.is_out_of_budget):
         print("interrupted: everything finished is kept; the same command goes on from here", file=sys.stderr)
         return 128 + (signals.received or signal.SIGINT)
@@ -250,7 +290,7 @@ def _print_answer(options: argparse.Namespace, ledger: "Ledger", design: Design,
         if options.json:
             print(json.dumps({"study": design.study, "design": design.hash, "num_planned": 0, "exit_code": exit_code}))
         return exit_code
-    report = make_report(ledger, design.hash)
+    report = make_report(ledger, design.hash, design.budget.precision if design.is_sought else None)
     if options.json:
         print(json.dumps(to_json(report.answer) | {"figure": report.figure, "exit_code": exit_code}))
     else:

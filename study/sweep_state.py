@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 from study.config import Replicate, pack_shape
 from study.design import Design, plan_size
+from study.limit_seeking import SliceState
 from study.outcome import FINAL_OUTCOMES, MAX_ATTEMPTS, Outcome
 from study.packing import PackLimits, make_packs, work
 from study.results.ledger import Ledger, Row, settle
-from study.searcher import FIRST_REPORTED_SEED, Entry, RoundPlanner
+from study.searcher import FIRST_REPORTED_SEED, Entry, PlannedRound, RoundPlanner
 from study.tasks import PackTask, TaskSettings
 
 _MIN_HANG_SECONDS = 300.0
@@ -32,7 +33,7 @@ class SweepState:
     settings: TaskSettings
     deadline: float = math.inf
     limits: PackLimits = field(default_factory=PackLimits)
-    on_round: Callable[[int, list[Entry]], None] = lambda index, entries: None
+    on_round: Callable[[int, PlannedRound], None] = lambda index, planned: None
     on_halved: Callable[[int, list[int]], None] = lambda planned, sizes: None
     rounds: list[list[Entry]] = field(init=False)
     is_finished: bool = field(default=False, init=False)
@@ -81,16 +82,29 @@ class SweepState:
         """Whether nothing is left to run; records nothing."""
         return not self.open_replicates() and not self.planner.next_round(self.rounds, self.settled)
 
+    def unsettled_slices(self) -> tuple[SliceState, ...]:
+        """The slices whose limit is less certain than was asked for and that no further replicate is planned for."""
+        if not self.design.is_sought or self.open_replicates():
+            return ()
+        states = self.planner.slice_states(self.rounds, self.settled)
+        return tuple(state for state in states if not state.is_settled and not state.points)
+
+    def num_by_role(self) -> tuple[int, int]:
+        """Settled replicates that tuned nuisances, and those that are reported."""
+        settled = {e.replicate.key: e.role for e in self.entries if e.replicate.key in self.settled}
+        return sum(role == "tuning" for role in settled.values()), sum(role == "reported" for role in settled.values())
+
     def _fill_queue(self) -> bool:
         open_ = self.open_replicates()
         if not open_:
-            entries = self.planner.next_round(self.rounds, self.settled)
-            if not entries:
+            planned = self.planner.plan(self.rounds, self.settled)
+            if not planned.entries:
                 return False
             index = len(self.rounds)
-            self.ledger.record_round(self.design.hash, index, [e.row(self.design.hash, index) for e in entries])
-            self.rounds.append(entries)
-            self.on_round(index, entries)
+            rows = [entry.row(self.design.hash, index) for entry in planned.entries]
+            self.ledger.record_round(self.design.hash, index, rows)
+            self.rounds.append(planned.entries)
+            self.on_round(index, planned)
             open_ = self.open_replicates()
             if not open_:
                 return self._fill_queue()
@@ -131,7 +145,8 @@ class SweepState:
 
         Settings that are not tuned yet keep the design's own values; rates and strengths do not move a pack's memory.
         """
-        seeds = range(FIRST_REPORTED_SEED, FIRST_REPORTED_SEED + self.planner.replicates)
+        num_at_once = self.design.budget.round_replicates if self.design.is_sought else 1
+        seeds = range(FIRST_REPORTED_SEED, FIRST_REPORTED_SEED + max(self.planner.replicates, num_at_once))
         configs = [self.design.resolve(point, {}, "reported") for point in self.design.points()]
         reported = [Replicate.of(c, seed, self.planner.digest_of(c)) for c in configs for seed in seeds]
         first = [entry.replicate for entry in self.planner.next_round([], {})]

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.answer import StudyAnswer, answer, mean_curve, to_json
+from analysis.answer import StudyAnswer, answer, to_json
 from analysis.designs import load_design
 from analysis.figures import draw_answer, figure_bytes
 from analysis.frames import curves_frame, designs_frame, measured, outcome_values, raw_knn, replicates_frame
 from analysis.report import make_report, word_answer
+from analysis.slices import mean_curve
 from study.config import Replicate, ReplicateConfig, with_values
 from study.config import to_json as to_json_config
 from study.design import Design, make_design
@@ -275,7 +276,7 @@ class TestWords:
         fit = peak_answer.slices[0].fit
         assert fit is not None
         line = next(line for line in word_answer(peak_answer) if line.startswith("minimum batch"))
-        assert f"{fit.rising.estimate:.2g}, 95 % interval {fit.rising.low:.2g} to {fit.rising.high:.2g}" in line
+        assert fit.rising.describe("batch") in line
         assert line.endswith("half rise of p, learning rate tuned per batch, 5 seeds")
 
     def test_the_maximum_is_worded_with_the_horizon(self, peak_answer: StudyAnswer) -> None:
@@ -288,6 +289,45 @@ class TestWords:
         assert "no crossing: no rise above the floor distinguishable from noise" in line
         part = to_json(flat_answer)["slices"][0]
         assert (part["minimum"]["status"], part["minimum"]["estimate"]) == ("no_crossing", None)
+
+    def test_the_bootstrap_stands_beside_the_fit_that_sees_a_crossing(
+        self, peak_answer: StudyAnswer, flat_answer: StudyAnswer
+    ) -> None:
+        (part,) = peak_answer.slices
+        (found,) = part.cross_check
+        assert found.estimate is not None
+        assert f"bootstrap of seeds, a cross-check: {found.describe('batch')}" in word_answer(peak_answer)
+        assert to_json(peak_answer)["slices"][0]["bootstrap"][0]["estimate"] == found.estimate
+        assert part.fit is not None
+        assert part.fit.rising.estimate is not None
+        assert abs(np.log2(part.fit.rising.estimate / found.estimate)) < 0.5
+        assert flat_answer.slices[0].cross_check == ()
+
+    def test_thresholds_of_two_horizons_stand_beside_each_other(self, tmp_path: Path) -> None:
+        """Twice the training moves the rise down by an octave."""
+
+        def result_of(replicate: Replicate) -> Result:
+            return rise_and_fall(replicate, rise=5.3 - replicate.config.horizon.length / 300, fall=20)
+
+        horizons = Axis(path="horizon.length", values=(300, 600), label="images")
+        design = known_design(scientific=(WIDE, horizons), nuisance=())
+        result = answered(tmp_path, result_of, design, replicates=3)
+        short, long = result.horizons
+        assert (short.octaves, long.octaves) == (0, pytest.approx(-1, abs=0.1))
+        words = word_answer(result)
+        start = words.index("sensitivity to the budget:")
+        assert [line.split()[:3] for line in words[start + 1 : start + 3]] == [
+            ["horizon.length", "=", "300"],
+            ["horizon.length", "=", "600"],
+        ]
+        assert to_json(result)["horizons"][1]["octaves"] == long.octaves
+
+    def test_the_sensitivity_says_what_nuisances_were_tuned_for(self, peak_answer: StudyAnswer) -> None:
+        words = word_answer(peak_answer)
+        start = words.index("sensitivity to the criterion (learning rate tuned for half rise of p alone):")
+        assert words[start + 1].split()[:4] == ["40%", "rise", "of", "p"]
+        names = [line["name"] for line in to_json(peak_answer)["slices"][0]["sensitivity"]]
+        assert names == ["40% rise of p", "60% rise of p", "half rise of knn_accuracy"]
 
     def test_failed_replicates_are_counted_and_shown(self, tmp_path: Path) -> None:
         def result_of(replicate: Replicate) -> Result:

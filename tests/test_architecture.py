@@ -42,12 +42,15 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.results.__main__": "study.config study.design study.space study.results study.command_line "
         "analysis.answer",
         "study.packing": "study.config",
-        "study.searcher": "study.design study.space study.config study.outcome study.inference optuna numpy scipy",
+        "study.tuning": "study.config study.design study.space optuna",
+        "study.limit_seeking": "study.config study.design study.space study.inference",
+        "study.searcher": "study.config study.outcome study.design study.space study.tuning study.limit_seeking",
+        "study.optuna_sampler": "study.inference optuna numpy",
         "study.tasks": "torch study.config study.outcome study.packing study.provenance study.data study.trainers "
         "study.results.identities study.results.ledger study.results.schema study.results.store",
         "study.workers": "torch study.config study.outcome study.tasks",
-        "study.sweep_state": "study.config study.outcome study.packing study.design study.space study.searcher "
-        "study.tasks study.results.ledger",
+        "study.sweep_state": "study.config study.outcome study.packing study.design study.limit_seeking "
+        "study.searcher study.tasks study.results.ledger",
         "study.executors": "ray study.config study.outcome study.packing study.sweep_state study.tasks study.workers "
         "study.distributed",
         "study.progress": "rich study.searcher study.sweep_state",
@@ -63,7 +66,7 @@ ONLY = {
     "ray": {"study.executors"},
     "mlflow": {"study.results.tracking"},
     "torch.distributed": {"study.distributed"},
-    "optuna": {"study.searcher"},
+    "optuna": {"study.tuning", "study.optuna_sampler"},
     "rich": {"study.progress"},
     "matplotlib": {"analysis.figures"},
 }

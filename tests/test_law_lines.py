@@ -1,6 +1,7 @@
 """Laws beside measured thresholds: on invented runs that follow a law, and on some that do not."""
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import pytest
 from analysis.answer import StudyAnswer, answer, to_json
 from analysis.escape import compare_escapes
 from analysis.figures import draw_answer
+from analysis.law_words import word_laws, word_verdicts
 from analysis.laws import LawLine, law_lines, setting_of
 from analysis.report import word_answer
 from study.config import Replicate, ReplicateConfig, with_values
 from study.config import to_json as to_json_config
 from study.design import Design, load_space, make_design
+from study.inference.verdict import Verdict
 from study.limits import LAWS
 from study.limits.law import Setting
 from study.results.ledger import Ledger
@@ -101,7 +104,48 @@ class TestLaws:
         line = line_of(lawful, "control_bbp_as_mass")
         assert line.ratio is not None
         assert line.ratio < 0.6
-        assert any("a control that must fail" in text for text in word_answer(lawful))
+        assert line.verdict is Verdict.DIFFERENT
+        assert any(text.endswith("control fails as declared") for text in word_answer(lawful))
+        assert any("1 of 1 controls fail as declared" in text for text in word_answer(lawful))
+
+    @pytest.mark.parametrize(
+        ("verdict", "words"),
+        [(Verdict.EQUIVALENT, "declared to fail does not"), (Verdict.UNDECIDED, "declared to fail is not shown to")],
+    )
+    def test_a_control_that_does_not_fail_is_said_to(self, lawful: StudyAnswer, verdict: Verdict, words: str) -> None:
+        control = line_of(lawful, "control_bbp_as_mass")
+        assert control.judgement is not None
+        held = dataclasses.replace(control, judgement=dataclasses.replace(control.judgement, verdict=verdict))
+        (text,) = word_laws([held])
+        assert text.endswith(words)
+        assert "0 of 1 controls fail as declared" in word_verdicts([held])[0]
+
+    def test_a_law_that_made_the_data_is_equivalent_with_its_interval_and_margin(self, lawful: StudyAnswer) -> None:
+        line = line_of(lawful, "one_block")
+        assert line.verdict is Verdict.EQUIVALENT
+        (text,) = (text for text in word_answer(lawful) if text.startswith("law one_block "))
+        start = f"{'law one_block':<30}{line.predicted:<8.3g}equivalent   measured/law {line.ratio:.2f}, 95 % interval "
+        assert text.startswith(f"{start}{line.ratio_low:.2f} to {line.ratio_high:.2f}, margin 0.71 to 1.41; inside its")
+
+    def test_verdicts_are_counted_and_corrected_over_all_slices_and_criteria(self, tmp_path: Path) -> None:
+        recipes = (Recipe(name="64", values={"data.clusters.dim": 64}), Recipe(name="65", values={"batch.eval": 65}))
+        result = answered(tmp_path, law_design(recipes=recipes), follows("one_block"))
+        judgements = [line.judgement for line in result.laws if line.judgement is not None]
+        assert len(judgements) == 4
+        assert {item.num_together for item in judgements} == {4}
+        assert any(
+            text.startswith("verdicts of 4 laws, corrected together: 2 equivalent, 2 different, 2 of 2 controls")
+            for text in word_answer(result)
+        )
+        assert to_json(result)["verdicts"] == {"equivalent": 2, "different": 2, "undecided": 0, "not comparable": 4}
+
+    def test_a_law_beside_too_few_points_is_undecided_and_counts(self, tmp_path: Path) -> None:
+        two = Axis(path="data.strength", values=(1.0, 1.5), label="sigma")
+        result = answered(tmp_path, law_design(scientific=(two,)), follows("one_block"))
+        line = line_of(result, "one_block")
+        assert line.verdict is Verdict.UNDECIDED
+        assert line.judgement is not None
+        assert (line.judgement.reason, line.judgement.num_together) == ("nothing measured to compare", 2)
 
     def test_runs_that_break_half_an_octave_early_lie_outside_the_band(self, tmp_path: Path) -> None:
         result = answered(tmp_path, law_design(), follows("one_block", factor=2**-0.5))
@@ -160,7 +204,9 @@ class TestLaws:
 
     def test_training_towards_sources_is_compared_with_no_law(self) -> None:
         trained = with_values(CONFIG, {"horizon.length": 60, "loss.target": "source", "data.num_views": 2})
-        (line,) = law_lines(("trained",), trained, "data.strength", HALF, [], None, {}, is_tuned=False)
+        (line,) = law_lines(
+            ("trained",), trained, "data.strength", HALF, [], None, {}, margin_octaves=0.15, is_tuned=False
+        )
         assert line.reason.startswith("training was towards sources")
 
     def test_a_tuned_rate_is_told_to_the_laws(self) -> None:
@@ -171,7 +217,14 @@ class TestLaws:
     def test_the_json_holds_every_law(self, lawful: StudyAnswer) -> None:
         (part,) = to_json(lawful)["slices"]
         assert [law["law"] for law in part["laws"]] == list(lawful.design.laws)
-        assert part["laws"][0]["place"] == "inside"
+        by_name = {law["law"]: law for law in part["laws"]}
+        assert by_name["one_block"]["place"] == "inside"
+        assert by_name["one_block"]["verdict"] == "equivalent"
+        assert by_name["one_block"]["margin_octaves"] == 0.5
+        assert 0 < by_name["one_block"]["p_equivalent"] <= by_name["one_block"]["p_corrected"] <= 0.05
+        assert by_name["control_bbp_as_mass"]["is_control"]
+        assert by_name["state_evolution"]["verdict"] == "not comparable"
+        json.dumps(part["laws"])
 
     def test_the_figure_shows_the_law_beside_the_data(self, lawful: StudyAnswer) -> None:
         labels = draw_answer(lawful).legends[0].get_texts()
@@ -233,9 +286,10 @@ class TestEscapes:
     def test_the_critical_rate_takes_the_rate_at_which_the_norm_was_measured(self) -> None:
         measured = {"first_step_norm": 200.0, "first_step_variance": 0.005, "learning_rate": 100.0}
         axis, criterion = "optimizer.learning_rate", Criterion(metric="mean_cosine", level=0.5, floor="zero")
-        (line,) = law_lines(("frozen_rate",), self.CONFIG, axis, criterion, [], None, measured, is_tuned=False)
+        options: dict[str, Any] = {"margin_octaves": 0.15, "is_tuned": False}
+        (line,) = law_lines(("frozen_rate",), self.CONFIG, axis, criterion, [], None, measured, **options)
         double = measured | {"first_step_norm": 400.0, "learning_rate": 200.0}
-        (same,) = law_lines(("frozen_rate",), self.CONFIG, axis, criterion, [], None, double, is_tuned=False)
+        (same,) = law_lines(("frozen_rate",), self.CONFIG, axis, criterion, [], None, double, **options)
         assert line.predicted is not None
         assert same.predicted == pytest.approx(line.predicted)
 

@@ -214,6 +214,21 @@ def test_a_diverged_member_stays_diverged_when_resumed(case: Case) -> None:
     assert "not finite from step 3 of 12 on" in results[1].note
 
 
+def test_a_pack_of_diverged_members_alone_ends_with_the_next_report(case: Case) -> None:
+    values: dict[str, Scalar] = {"optimizer.name": "sgd", "optimizer.schedule": "constant", "horizon.length": 60}
+    config = with_values(case[0], values)
+    pack = pack_of(config, [{"optimizer.learning_rate": 1e300}, {"optimizer.learning_rate": 1e300}])
+    results = train_pack(pack, case[1])
+    assert {result.outcome for result in results} == {Outcome.DIVERGED}
+    assert {result.steps for result in results} < set(range(config.num_steps // 4))
+    # What stays is what the same replicates leave beside one that lives.
+    beside = train_pack([*pack, pack_of(config, [MEMBERS[0]])[0]], case[1])
+    assert beside[2].steps == config.num_steps
+    for alone, other in zip(results, beside, strict=False):
+        assert (alone.outcome, alone.metrics, alone.before) == (other.outcome, other.metrics, other.before)
+        assert alone.note == other.note
+
+
 def test_embeddings_in_one_point_are_collapsed(
     trainer: str, clusters: Dataset, clusters_config: ReplicateConfig
 ) -> None:

@@ -15,6 +15,8 @@ from study.space import RECIPE, Axis, Budget, Criterion, Recipe, SearchSpace, Va
 from tests.synthetic import BATCHES, RATES, STRENGTHS, known_design, search_space
 
 STUDIES = find_studies()
+ODD = Recipe(name="odd", values={}, grids={"batch.train": (3, 9)})
+SOUGHT = Axis(path="batch.train", values=(4, 16, 64), label="batch", steps_per_octave=2, multiple=2)
 
 
 def combinations(space: SearchSpace) -> Iterator[tuple[str, str, str]]:
@@ -138,6 +140,11 @@ class TestDesign:
             {"budget": Budget(tuning_seeds=3, replicates=5)},
             {"laws": {"digits": ("n2t",)}},
             {"margin_octaves": 0.25},
+            {"flank": "falling"},
+            {"scientific": (BATCHES, STRENGTHS), "plane": True},
+            {"scientific": (SOUGHT,)},
+            {"scientific": (dataclasses.replace(SOUGHT, steps_per_octave=4),)},
+            {"scientific": (dataclasses.replace(SOUGHT, multiple=4),)},
             {"name": "other"},
         ],
     )
@@ -148,6 +155,7 @@ class TestDesign:
         "changes",
         [
             {"budget": Budget(tuning_seeds=2, replicates=50)},
+            {"budget": Budget(tuning_seeds=2, precision=0.1, max_replicates=9, round_replicates=2)},
             {"question": "Is it the words?"},
             {"scientific": (dataclasses.replace(BATCHES, label="other words"),)},
             {"profiles": {"laptop": {}, "cluster": {"model.width": 32}}},
@@ -253,7 +261,97 @@ class TestAxis:
         assert (axis.beyond("low"), axis.beyond("high")) == (low, high)
 
 
+class TestCandidates:
+    def test_an_axis_that_is_not_sought_has_its_values_alone(self) -> None:
+        assert BATCHES.candidates() == BATCHES.values
+        assert BATCHES.candidates((8, 32)) == (8, 32)
+
+    def test_stage_one_and_geometric_steps_between_its_neighbours_in_multiples(self) -> None:
+        assert SOUGHT.candidates() == (4, 6, 8, 12, 16, 22, 32, 46, 64)
+        assert all(isinstance(value, int) for value in SOUGHT.candidates())
+
+    def test_small_multiples_give_each_value_once(self) -> None:
+        axis = dataclasses.replace(SOUGHT, values=(4, 8, 16), steps_per_octave=8)
+        assert axis.candidates() == (4, 6, 8, 10, 12, 14, 16)
+
+    def test_without_a_multiple_they_have_three_digits_and_stage_one_keeps_its_spelling(self) -> None:
+        axis = Axis(path="data.strength", values=(0.25, 1, 1.5), label="s", steps_per_octave=2)
+        assert axis.candidates() == (0.25, 0.354, 0.5, 0.707, 1, 1.5)
+        assert [type(value) for value in axis.candidates()][-2:] == [int, float]
+
+    def test_a_control_at_zero_is_none_of_them(self) -> None:
+        axis = Axis(path="data.strength", values=(0.0, 0.5, 1.0), label="s", steps_per_octave=1)
+        assert axis.candidates() == (0.5, 1.0)
+
+    def test_a_linear_axis_has_all_multiples_within_its_range(self) -> None:
+        axis = Axis(
+            path="model.num_blocks", values=(1, 4, 9), label="depth", scale="linear", steps_per_octave=1, multiple=1
+        )
+        assert axis.candidates() == (1, 2, 3, 4, 5, 6, 7, 8, 9)
+
+    def test_a_recipe_has_candidates_of_its_own_grid(self) -> None:
+        design = known_design(scientific=(SOUGHT,), recipes=(dataclasses.replace(NARROW), WIDE))
+        found = {part.others[RECIPE]: [x for (x,) in part.candidates] for part in design.slices()}
+        assert found == {"narrow": [8, 12, 16, 22, 32], "wide": list(SOUGHT.candidates())}
+
+    def test_every_candidate_is_a_configuration(self) -> None:
+        for name, (variant, profile, dataset) in ((n, c) for n in STUDIES for c in combinations(load_space(n))):
+            try:
+                design = make_design(load_space(name), variant=variant, profile=profile, dataset=dataset)
+            except ConfigError:
+                continue
+            for part in design.slices() if design.is_sought else ():
+                for candidate in part.candidates:
+                    assert isinstance(design.resolve(part.point(candidate), {}, "reported"), ReplicateConfig)
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"values": (4, 6, 8, 10, 12, 14, 16)}, "at most 6 values"),
+            ({"values": (4, 9)}, "not in multiples"),
+            ({"multiple": 0}, "names its multiple"),
+            ({"values": (4, 8), "also": {4: {"batch.eval": 40}}}, "bring nothing with them"),
+        ],
+    )
+    def test_what_cannot_be_sought_is_found_at_import(self, changes: dict[str, object], words: str) -> None:
+        with pytest.raises(AssertionError, match=words):
+            dataclasses.replace(SOUGHT, **changes)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"scientific": (STRENGTHS, SOUGHT)}, "along the first axis"),
+            ({"scientific": (STRENGTHS, SOUGHT), "plane": True}, "that of its first axis"),
+            ({"scientific": (SOUGHT,), "plane": True}, "has two axes"),
+            ({"scientific": (SOUGHT, STRENGTHS), "plane": True, "flank": "both"}, "has one flank"),
+            (
+                {"scientific": (SOUGHT,), "recipes": (Recipe(name="odd", values={}, grids={"batch.train": (3, 9)}),)},
+                "multiples",
+            ),
+        ],
+    )
+    def test_a_design_that_cannot_seek_is_found_when_it_is_made(self, changes: dict[str, object], words: str) -> None:
+        with pytest.raises(AssertionError, match=words):
+            known_design(**changes)
+
+
 class TestPlanSize:
+    def test_a_sought_limit_costs_stage_one_at_least_and_its_budget_with_tuned_new_points_at_most(self) -> None:
+        budget = Budget(tuning_seeds=2, replicates=1, max_replicates=7)
+        size = plan_size(known_design(scientific=(SOUGHT, STRENGTHS), budget=budget), 1)
+        # Two slices of three points; four further replicates each, in a new cell each, of four settings and two seeds.
+        assert (size.least, size.num_sought, size.num_sought_tuning) == (36 + 6, 2 * 4, 2 * 4 * 4 * 2)
+        assert size.greatest == size.least + 12 + 8 + 64
+
+    def test_there_are_no_more_new_cells_than_candidates(self) -> None:
+        budget = Budget(tuning_seeds=2, replicates=1, max_replicates=99)
+        size = plan_size(known_design(scientific=(SOUGHT,), budget=budget), 1)
+        assert (size.num_sought, size.num_sought_tuning) == (96, 6 * 4 * 2)
+
+    def test_more_seeds_in_stage_one_than_the_budget_leave_nothing_to_seek(self) -> None:
+        size = plan_size(known_design(scientific=(SOUGHT,), nuisance=(), budget=Budget(max_replicates=7)), 5)
+        assert (size.least, size.greatest) == (15, 15)
+
     def test_it_counts_tuning_extension_and_reported_replicates(self) -> None:
         size = plan_size(known_design(scientific=(BATCHES, STRENGTHS)), 5)
         assert (size.num_points, size.num_tuning, size.num_extension, size.num_reported) == (6, 36, 12, 30)

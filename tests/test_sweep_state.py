@@ -347,7 +347,7 @@ class TestProgress:
     def test_each_round_is_announced_once(self, ledger: Ledger, design: Design) -> None:
         state = open_state(ledger, design)
         heard: list[tuple[int, int]] = []
-        state.on_round = lambda index, entries: heard.append((index, len(entries)))
+        state.on_round = lambda index, planned: heard.append((index, len(planned.entries)))
         drive(state, rise_and_fall)
         assert heard == [(index, len(round_)) for index, round_ in enumerate(planned(ledger, design))]
 

@@ -85,10 +85,12 @@ def collect_garbage(name: str, ledger: Ledger, *, is_dry_run: bool) -> None:
 
 
 def points_to_keep(ledger: Ledger, design: str) -> list[Values] | None:
-    """The tried points at a design's thresholds; None where a curve could not be fitted."""
+    """The tried points at a design's thresholds; None where a curve could not be fitted, and for a boundary."""
     from analysis.answer import answer
 
     result = answer(ledger, design)
+    if result.planes:
+        return None
     axis = result.design.axes[0][0]
     points: list[Values] = []
     for part in result.slices:

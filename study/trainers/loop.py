@@ -130,7 +130,8 @@ class PackRun:
     """Train a pack: replicates that share everything but seed, learning rate and strength.
 
     Each member's numbers are those it gives alone, up to the rounding of a batched product. A member whose loss
-    is no longer finite is marked and its numbers are dropped; members share no tensor entry, so the others go on.
+    is no longer finite is marked and its numbers are dropped; members share no tensor entry, so the others go on. A
+    pack of marked members alone ends with the next report: nothing that its replicates could still do is a result.
     With a checkpoint store a pack resumes where it was, provided that its members all stand at the same step.
     """
 
@@ -157,6 +158,7 @@ class PackRun:
         self._counts: Counter[str] = Counter()
         self._step = 0
         self._has_begun = False
+        self._has_diverged = False
         self._seconds = 0.0
         points = self._config.evaluation.num_points
         self._evaluation_steps = {round(i * self._num_steps / points) for i in range(points + 1)}
@@ -188,7 +190,7 @@ class PackRun:
     @property
     def is_done(self) -> bool:
         # A pack without a step is done once it was judged.
-        return self._has_begun and self._step >= self._num_steps
+        return self._has_begun and (self._step >= self._num_steps or self._has_diverged)
 
     def advance(self) -> Progress:
         """Train until the next evaluation or report, whichever comes first."""
@@ -203,6 +205,8 @@ class PackRun:
                 break
             if self._step % self._report_interval == 0:
                 break
+        # Asked once per report: the answer waits for the device, and is the same on all workers.
+        self._has_diverged = bool((self._bad_step_R > 0).all())
         self._seconds += time.monotonic() - start
         self._maybe_checkpoint()
         return Progress(step=self._step, num_steps=self._num_steps, seconds=self._seconds)
@@ -303,8 +307,8 @@ class PackRun:
                     metrics={} if has_diverged else metrics,
                     before=before,
                     curves=tuple(p for p in member.curves if math.isfinite(p.value)),
-                    examples=self._num_steps * self._config.num_images,
-                    steps=self._num_steps,
+                    examples=self._step * self._config.num_images,
+                    steps=self._step,
                     seconds=seconds / len(self._members),
                     note=_divergence_sentence(bad_step, self._num_steps) if has_diverged else "",
                 )

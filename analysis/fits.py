@@ -1,0 +1,105 @@
+"""What the replicates of one slice say of its threshold: the fit, a cross-check of it, and how its search ended."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from analysis.frames import floor_values, outcome_values
+from study.inference.bootstrap import bootstrap_crossing
+from study.inference.threshold import Crossing, CrossingStatus, CurveFit, fit_curve
+from study.space import Criterion, Flank
+
+
+def fit_criterion(
+    frame: pd.DataFrame, axis: str, criterion: Criterion, scale: Literal["log", "linear"]
+) -> tuple[CurveFit | None, str]:
+    """Fit a criterion's metric along an axis; None with the reason where the replicates cannot carry a fit."""
+    if frame.empty:
+        return None, "no replicate has a result yet"
+    try:
+        fit = fit_curve(
+            frame[axis].to_numpy(float),
+            outcome_values(frame, criterion).to_numpy(float),
+            frame["seed"].to_numpy(),
+            floor_values(frame, criterion).to_numpy(float),
+            fraction=criterion.fraction,
+            level=criterion.level,
+            scale=scale,
+        )
+    except ValueError as error:
+        return None, str(error)
+    return fit, ""
+
+
+def cross_check(
+    frame: pd.DataFrame, axis: str, criterion: Criterion, scale: Literal["log", "linear"], flank: Flank
+) -> tuple[Crossing, ...]:
+    """The sought crossings by least squares on resampled seeds, which shares neither priors nor noise with the fit."""
+    flanks: tuple[Literal["rising", "falling"], ...] = ("rising", "falling") if flank == "both" else (flank,)
+    return tuple(
+        bootstrap_crossing(
+            frame[axis].to_numpy(float),
+            outcome_values(frame, criterion).to_numpy(float),
+            frame["seed"].to_numpy(),
+            floor_values(frame, criterion).to_numpy(float),
+            fraction=criterion.fraction,
+            level=criterion.level,
+            scale=scale,
+            flank=name,
+        )
+        for name in flanks
+    )
+
+
+def sought_crossings(fit: CurveFit, flank: Flank) -> tuple[Crossing, ...]:
+    """The crossings that the study asks for."""
+    return {"rising": (fit.rising,), "falling": (fit.falling,), "both": (fit.rising, fit.falling)}[flank]
+
+
+def crossing_json(crossing: Crossing) -> dict[str, Any]:
+    """A crossing as plain values; an open side is null."""
+    return {name: getattr(crossing, name) for name in ("estimate", "low", "high", "reason")} | {
+        "status": str(crossing.status)
+    }
+
+
+def half_width(crossing: Crossing) -> float | None:
+    """Half the interval in octaves; None where a side is open or nothing was found."""
+    if crossing.status is not CrossingStatus.FOUND or not crossing.low or crossing.high is None:
+        return None
+    return 0.5 * math.log2(crossing.high / crossing.low) if crossing.low > 0 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """How far a search came: rounds and replicates reported, and the widest half of the sought intervals in octaves."""
+
+    num_rounds: int
+    num_points: int
+    num_replicates: int
+    half_width: float | None
+    precision: float | None
+
+    def sentence(self) -> str:
+        """One line of text."""
+        spent = f"{self.num_rounds} rounds, {self.num_replicates} replicates at {self.num_points} points"
+        if self.half_width is None:
+            return f"sought in {spent}"
+        if self.precision is not None and self.half_width > self.precision:
+            return f"ended at {self.half_width:.2g} octave, wanted {self.precision:g}: {spent}"
+        return f"sought to {self.half_width:.2g} octave in {spent}"
+
+
+def search_of(part: pd.DataFrame, axes: list[str], crossings: tuple[Crossing, ...], precision: float | None) -> Search:
+    """How the search of a slice came to its reported replicates ``part``, failed ones included."""
+    widths = [half_width(crossing) for crossing in crossings]
+    known = [width for width in widths if width is not None]
+    return Search(
+        num_rounds=int(part["round"].nunique()),
+        num_points=len(part[axes].drop_duplicates()),
+        num_replicates=len(part),
+        half_width=max(known) if known and len(known) == len(widths) else None,
+        precision=precision,
+    )

@@ -1,0 +1,154 @@
+"""The boundary of a study in the plane of its first two axes, with the laws beside it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.designs import DesignRecord
+from analysis.fits import Search, crossing_json
+from analysis.frames import floor_values, outcome_values
+from analysis.law_words import law_json
+from analysis.laws import LawLine, at_boundary
+from analysis.slices import laws_of
+from study.inference.boundary import BoundaryFit, fit_boundary
+from study.inference.threshold import Crossing
+from study.space import RECIPE, Criterion
+
+_NUM_HEIGHTS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Height:
+    """The boundary at a value of the second axis, and the laws of that value."""
+
+    value: float
+    crossing: Crossing
+    laws: tuple[LawLine, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plane:
+    """The boundary of one recipe (or of the whole study) by one criterion, and a few values of it with their laws."""
+
+    others: dict[str, Any]
+    criterion: Criterion
+    frame: pd.DataFrame
+    fit: BoundaryFit | None
+    no_fit: str
+    heights: tuple[Height, ...]
+    search: Search | None
+    outcomes: dict[str, int]
+
+
+def make_planes(design: DesignRecord, reported: pd.DataFrame, precision: float | None) -> Iterator[Plane]:
+    """The boundaries of a plane design, by every criterion."""
+    for others in [{RECIPE: name} for name, _ in design.recipes] or [{}]:
+        part = reported
+        if others and len(reported):
+            part = reported[reported[RECIPE] == others[RECIPE]]
+        for criterion in design.criteria:
+            yield _plane(design, criterion, others, part, precision)
+
+
+def _plane(
+    design: DesignRecord,
+    criterion: Criterion,
+    others: dict[str, Any],
+    part: pd.DataFrame,
+    precision: float | None,
+) -> Plane:
+    (x, _), (y, _), *_ = design.axes
+    usable = part[part["outcome"].isin(["ok", "collapsed", "diverged"])]
+    fit, why = _fit(design, criterion, usable)
+    search = None
+    if len(part):
+        search = Search(
+            num_rounds=int(part["round"].nunique()),
+            num_points=len(part[[x, y]].drop_duplicates()),
+            num_replicates=len(part),
+            half_width=None if fit is None else fit.half_width,
+            precision=precision,
+        )
+    return Plane(
+        others=others,
+        criterion=criterion,
+        frame=usable,
+        fit=fit,
+        no_fit=why,
+        heights=() if fit is None else tuple(_heights(design, criterion, usable, fit)),
+        search=search,
+        outcomes={str(name): int(count) for name, count in part["outcome"].fillna("open").value_counts().items()},
+    )
+
+
+def _fit(design: DesignRecord, criterion: Criterion, frame: pd.DataFrame) -> tuple[BoundaryFit | None, str]:
+    if frame.empty:
+        return None, "no replicate has a result yet"
+    (x, _), (y, _), *_ = design.axes
+    try:
+        fit = fit_boundary(
+            frame[x].to_numpy(float),
+            frame[y].to_numpy(float),
+            outcome_values(frame, criterion).to_numpy(float),
+            frame["seed"].to_numpy(),
+            floor_values(frame, criterion).to_numpy(float),
+            fraction=criterion.fraction,
+            level=criterion.level,
+            flank="falling" if design.flank == "falling" else "rising",
+        )
+    except ValueError as error:
+        return None, str(error)
+    return fit, ""
+
+
+def _heights(design: DesignRecord, criterion: Criterion, frame: pd.DataFrame, fit: BoundaryFit) -> Iterator[Height]:
+    """The boundary at measured values of the second axis that are spread evenly over its octaves."""
+    (x, _), (y, _), *_ = design.axes
+    range_ = {"lowest": float(frame[x].min()), "highest": float(frame[x].max())}
+    tried = np.sort(frame[y].unique().astype(float))
+    wanted = np.geomspace(tried[0], tried[-1], _NUM_HEIGHTS)
+    for value in np.unique(tried[np.abs(np.log(tried / wanted[:, None])).argmin(1)]).tolist():
+        # The laws there are those of a run that was made there.
+        lines = laws_of(design, criterion, x, frame[frame[y] == value], None)
+        laws = tuple(at_boundary(line, fit, value, is_rising=design.flank != "falling", **range_) for line in lines)
+        yield Height(value=value, crossing=fit.crossing_at(value), laws=laws)
+
+
+def plane_json(plane: Plane, design: DesignRecord) -> dict[str, Any]:
+    """A boundary as plain values; what lies outside the measured range is null."""
+    (x, _), (y, _), *_ = design.axes
+    fit = plane.fit
+    return {
+        "others": plane.others,
+        "criterion": plane.criterion.sentence,
+        "no_fit": plane.no_fit,
+        "flags": [] if fit is None else list(fit.flags),
+        "boundary": [] if fit is None else _band(fit, y),
+        "heights": [
+            {y: height.value, **crossing_json(height.crossing), "laws": [law_json(line) for line in height.laws]}
+            for height in plane.heights
+        ],
+        "points": _points(plane, x, y),
+        "search": None if plane.search is None else vars(plane.search),
+        "outcomes": plane.outcomes,
+    }
+
+
+def _band(fit: BoundaryFit, y: str) -> list[dict[str, float | None]]:
+    rows = []
+    for at, *values in zip(fit.grid_y, fit.median, fit.low, fit.high, strict=True):
+        numbers = [float(value) if np.isfinite(value) else None for value in values]
+        rows.append({y: float(at), **dict(zip(("median", "low", "high"), numbers, strict=True))})
+    return rows
+
+
+def _points(plane: Plane, x: str, y: str) -> list[dict[str, float]]:
+    """Mean and number of replicates at every measured point."""
+    if plane.frame.empty:
+        return []
+    values = plane.frame.assign(value=outcome_values(plane.frame, plane.criterion))
+    found = values.groupby([x, y])["value"].agg(["mean", "count"]).reset_index()
+    return [{str(name): float(value) for name, value in row.items()} for row in found.to_dict("records")]

@@ -1,0 +1,109 @@
+"""How far a threshold moves with the criterion, read off the same replicates, and with the training horizon."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from analysis.fits import fit_criterion, sought_crossings
+from analysis.frames import floor_values, outcome_values
+from analysis.laws import HIGH_IS_BROKEN
+from study.inference.threshold import Crossing, CurveFit
+from study.space import Criterion, Flank
+
+_SHARES = (0.4, 0.5, 0.6)
+# The two measures of one affinity matrix, which criteria of classes are stated in.
+_MASSES = ("p", "s_j")
+_ACCURACY = "knn_accuracy"
+_HORIZON = "horizon.length"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shift:
+    """A threshold by another criterion or horizon, and how many octaves it lies above the reference.
+
+    ``octaves`` is None where one of the two is no number.
+    """
+
+    name: str
+    crossing: Crossing
+    octaves: float | None
+
+
+def criterion_shifts(
+    frame: pd.DataFrame, axis: str, scale: Literal["log", "linear"], criterion: Criterion, flank: Flank, fit: CurveFit
+) -> tuple[Shift, ...]:
+    """The sought threshold of one slice by every other criterion that its replicates were measured for.
+
+    Nuisances were tuned for the study's own criterion: a threshold by another one is that of the same runs, not of
+    runs that were tuned for it.
+    """
+    reference = sought_crossings(fit, flank)
+    shifts = []
+    for other in _others(criterion):
+        if not _is_measured(frame, other):
+            continue
+        fitted, _ = fit_criterion(frame, axis, other, scale)
+        if fitted is not None:
+            crossings = sought_crossings(fitted, flank)
+            shifts += [_shift(other.sentence, *pair) for pair in zip(crossings, reference, strict=True)]
+    return tuple(shifts)
+
+
+def _others(criterion: Criterion) -> Iterator[Criterion]:
+    for share in _SHARES:
+        is_level = criterion.fraction is None
+        other = dataclasses.replace(criterion, level=share if is_level else None, fraction=None if is_level else share)
+        if other != criterion:
+            yield other
+    if criterion.metric in _MASSES:
+        yield from (dataclasses.replace(criterion, metric=metric) for metric in _MASSES if metric != criterion.metric)
+    if criterion.metric not in (_ACCURACY, *HIGH_IS_BROKEN):
+        # Accuracies have no common level with other metrics: a share of their own rise from the untrained encoder.
+        yield Criterion(metric=_ACCURACY, fraction=criterion.fraction or 0.5)
+
+
+def _is_measured(frame: pd.DataFrame, criterion: Criterion) -> bool:
+    """Whether every replicate has the metric, and training can have moved it."""
+    needed = [criterion.metric, *([f"{criterion.metric}_before"] if criterion.floor == "before" else [])]
+    if not {*needed} <= set(frame):
+        return False
+    values, floors = outcome_values(frame, criterion), floor_values(frame, criterion)
+    return bool(values.notna().all() and floors.notna().all() and (values != floors).any())
+
+
+def _shift(name: str, crossing: Crossing, reference: Crossing) -> Shift:
+    value, start = crossing.estimate, reference.estimate
+    if value is None or start is None or min(value, start) <= 0:
+        return Shift(name=name, crossing=crossing, octaves=None)
+    return Shift(name=name, crossing=crossing, octaves=math.log2(value / start))
+
+
+def horizon_shifts(
+    parts: Sequence[tuple[str, pd.DataFrame, CurveFit]], varied: Sequence[str], flank: Flank
+) -> tuple[Shift, ...]:
+    """The sought thresholds of slices whose configurations differ in the training horizon alone.
+
+    Args:
+        parts: name, replicates and fit of slices of one criterion.
+        varied: paths whose values differ within a slice: the axis and the nuisances.
+
+    Returns the slices of every such group by rising horizon; the shortest is the reference of its group.
+    """
+    groups: dict[str, list[tuple[int, str, CurveFit]]] = {}
+    for name, frame, fit in parts:
+        config: dict[str, Any] = json.loads(frame["config"].iloc[0])
+        rest = {path: value for path, value in config.items() if path not in (_HORIZON, *varied)}
+        groups.setdefault(json.dumps(rest, sort_keys=True), []).append((config[_HORIZON], name, fit))
+    shifts = []
+    for group in groups.values():
+        group.sort(key=lambda part: part[0])
+        first = sought_crossings(group[0][2], flank)
+        if len({horizon for horizon, _, _ in group}) > 1:
+            for _, name, fit in group:
+                shifts += [_shift(name, *pair) for pair in zip(sought_crossings(fit, flank), first, strict=True)]
+    return tuple(shifts)

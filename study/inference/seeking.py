@@ -1,0 +1,262 @@
+"""Which replicates next: those that are expected to narrow a threshold most.
+
+    gain_c = Cov(t, y_c)^2 / (Var y_c + s_c^2)
+
+is what one more replicate at candidate c takes off the variance of the threshold t, as far as t depends linearly on
+its outcome over the posterior draws; s_c^2 is the noise of a replicate. For a step hidden between two points this is
+exact and picks the middle. A round is chosen greedily (Krause et al. 2008, "Near-optimal sensor placements in
+Gaussian processes"): every choice conditions the joint covariance of thresholds and outcomes, so that the next goes
+elsewhere, or to the same point again where noise is what is left.
+
+Shapes: N replicates, P measured points, D posterior draws, C candidates, T sought thresholds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from study.inference.noise import Array
+from study.inference.threshold import (
+    CEILING_FLAG,
+    NO_RISE_FLAG,
+    RISE_BAYES_FACTOR,
+    CurveFit,
+    CurvePosterior,
+    curve_posterior,
+    fit_curve,
+)
+
+Flank = Literal["rising", "falling", "both"]
+
+# A crossing outside the range counts as this share of the range outside it: what tells inside from outside then has
+# a gain, however little the rest of the curve says.
+OUTSIDE = 0.1
+CONFIDENCE = 0.95
+TAIL = (1 - CONFIDENCE) / 2
+# That nothing rises is believed when every point has this many replicates: of two, one may hide a rise.
+NO_RISE_REPLICATES = 3
+# The reported fit is asked only where the planning draws come within this factor of the precision, or of what the
+# candidates can resolve.
+NEAR = 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """The next replicates, and how well the threshold is known without them.
+
+    `points` are positions x, repeated for several replicates at one x, and empty when nothing more is wanted.
+    `half_width` is half the 95 % interval in octaves (the wider one of two crossings), None where a side is open or
+    the crossing is censored. `is_settled`: more replicates would not change the statement.
+    """
+
+    points: tuple[float, ...]
+    half_width: float | None
+    is_settled: bool
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Side:
+    """What is known of one crossing: its half-width, whether that suffices, and points it still lacks."""
+
+    half_width: float | None
+    is_settled: bool
+    reason: str
+    lacking: tuple[float, ...] = ()
+
+
+def propose(
+    x: ArrayLike,
+    outcome: ArrayLike,
+    seeds: ArrayLike,
+    floor: ArrayLike,
+    *,
+    fraction: float | None = 0.5,
+    level: float | None = None,
+    flank: Flank = "rising",
+    scale: str = "log",
+    candidates: ArrayLike,
+    precision: float,
+    round_replicates: int,
+    pending: ArrayLike = (),
+) -> Proposal:
+    """Propose the next round of replicates, a pure function of what has been measured.
+
+    Parameters
+    ----------
+    x, outcome, seeds, floor, fraction, level, scale
+        The replicates so far and the criterion, as in `fit_curve`.
+    flank
+        The crossing that is sought.
+    candidates
+        Positions x that may be measured, besides those that have been; outside the measured range they are left out.
+    precision
+        Wanted half-width of the 95 % interval, in octaves.
+    round_replicates
+        The most replicates of one round; it has fewer where fewer are expected to suffice.
+    pending
+        Positions x of replicates that run already: nothing is known of them yet, and they are not asked again.
+
+    Raises
+    ------
+    ValueError
+        Where the input cannot carry a curve or an option is out of range; the message says what to change.
+    """
+    if (fraction is None) == (level is None):
+        raise ValueError("Give exactly one criterion: fraction=0.5 or level=0.5 with fraction=None.")
+    if flank not in ("rising", "falling", "both"):
+        raise ValueError(f"flank must be 'rising', 'falling' or 'both', not {flank!r}.")
+    if not precision > 0:
+        raise ValueError(f"precision must be a positive number of octaves, such as 0.25, not {precision}.")
+    if round_replicates < 1:
+        raise ValueError(f"round_replicates must be at least 1, not {round_replicates}.")
+    posterior = curve_posterior(x, outcome, seeds, floor, scale=scale)
+    x_P, count_P = np.unique(np.asarray(x, dtype=np.float64), return_counts=True)
+    pending_R = np.asarray(pending, dtype=np.float64)
+    pending_R = pending_R[(pending_R >= x_P[0]) & (pending_R <= x_P[-1])]
+    x_C = np.unique(np.concatenate([np.asarray(candidates, dtype=np.float64), x_P, pending_R]))
+    x_C = x_C[(x_C >= x_P[0]) & (x_C <= x_P[-1])]
+    sides = ("rising", "falling") if flank == "both" else (flank,)
+    crossings = dict(zip(("rising", "falling"), posterior.crossings(fraction=fraction, level=level), strict=True))
+    target_DT = np.column_stack([_octaves(crossings[side], x_P, scale) for side in sides])
+    forecast = _Forecast(target_DT, posterior, x_C)
+    for pick in np.searchsorted(x_C, np.sort(pending_R)):
+        forecast.condition(int(pick))
+
+    if count_P.max() < 2:
+        picks: list[int] = []
+        if not np.isin(pending_R, x_P).any():
+            picks = forecast.choose([*range(len(sides))], precision, 1, np.isin(x_C, x_P))
+        picks += forecast.choose([*range(len(sides))], precision, round_replicates - len(picks))
+        points = tuple(float(x_C[pick]) for pick in picks)
+        return Proposal(
+            points=points, half_width=None, is_settled=False, reason="no point is repeated, so the noise is unknown"
+        )
+    spacing = np.diff(np.log2(x_C[x_C > 0])).max(initial=0)
+    is_near = np.all(forecast.width_T <= NEAR * max(precision, 0.5 * spacing))
+    if is_near or posterior.curves.log_bayes_factor < np.log(RISE_BAYES_FACTOR):
+        fit = fit_curve(
+            x, outcome, seeds, floor, fraction=fraction, level=level, confidence=CONFIDENCE, scale=scale
+        )  # fmt: skip
+        states = [_judge(fit, side, x_P, count_P, x_C, precision) for side in sides]
+    else:
+        states = [_judge_roughly(target_D, x_P, scale) for target_D in target_DT.T]
+    return _combine(states, forecast, x_C, pending_R, precision, round_replicates)
+
+
+def _judge(fit: CurveFit, side: str, x_P: Array, count_P: NDArray[np.intp], x_C: Array, precision: float) -> _Side:
+    """Judge one crossing by the fit that is reported."""
+    draws_D = fit.rising_draws if side == "rising" else fit.falling_draws
+    crossing = fit.rising if side == "rising" else fit.falling
+    single = tuple(float(x) for x in x_P[count_P < 2])
+    if not fit.converged:
+        return _Side(half_width=None, is_settled=False, reason="the fit has not converged")
+    if NO_RISE_FLAG in fit.flags and np.isnan(draws_D).all():
+        reason = "no rise is distinguishable from noise"
+        fewest_first = np.argsort(count_P, kind="stable")
+        few = tuple(float(x_P[index]) for index in fewest_first if count_P[index] < NO_RISE_REPLICATES)
+        return _Side(half_width=None, is_settled=not few, reason=reason, lacking=few)
+    for is_outside_D, edge in ((~(draws_D > -np.inf), x_P[0]), (draws_D == np.inf, x_P[-1])):
+        if np.mean(is_outside_D) >= 1 - TAIL:
+            lacking = tuple(x for x in single if x == edge)
+            reason = "the crossing lies outside the range"
+            return _Side(half_width=None, is_settled=not lacking, reason=reason, lacking=lacking)
+    half_width = _half_width(crossing.low, crossing.high)
+    if half_width is not None:
+        if half_width <= precision:
+            return _Side(half_width=half_width, is_settled=True, reason="the interval is narrow enough")
+        if not np.any((x_C > (crossing.low or 0)) & (x_C < (crossing.high or np.inf))):
+            return _Side(half_width=half_width, is_settled=True, reason="no candidate lies inside the interval")
+        return _Side(half_width=half_width, is_settled=False, reason="the interval is wider than wanted")
+    low, high = np.quantile(draws_D[~np.isnan(draws_D)], [TAIL, 1 - TAIL], method="inverted_cdf")
+    inside = _half_width(low, high)
+    if CEILING_FLAG in fit.flags and inside is not None and inside <= precision:
+        # Against the largest value in range it is narrow enough; what lies beyond cannot be measured here.
+        lacking = tuple(x for x in single if x == x_P[-1])
+        return _Side(half_width=None, is_settled=not lacking, reason="the ceiling is not reached", lacking=lacking)
+    return _Side(half_width=None, is_settled=False, reason="an end of the interval lies outside the range")
+
+
+def _half_width(low: float | None, high: float | None) -> float | None:
+    """Return half an interval in octaves, None where a side is open or reaches to zero."""
+    if low is None or high is None or low <= 0 or np.isinf(high):
+        return None
+    return float(0.5 * np.log2(high / low))
+
+
+def _judge_roughly(target_D: Array, x_P: Array, scale: str) -> _Side:
+    """Judge one crossing by the planning draws, far from the precision."""
+    low, high = np.quantile(target_D, [TAIL, 1 - TAIL])
+    start, end = _octaves(x_P[[0, -1]] if scale == "linear" else np.log2(x_P[[0, -1]]), x_P, scale)
+    if low < start or high > end:
+        return _Side(half_width=None, is_settled=False, reason="an end of the interval lies outside the range")
+    return _Side(half_width=0.5 * float(high - low), is_settled=False, reason="the interval is wider than wanted")
+
+
+def _combine(
+    states: Sequence[_Side],
+    forecast: "_Forecast",
+    x_C: Array,
+    pending_R: Array,
+    precision: float,
+    round_replicates: int,
+) -> Proposal:
+    """Join the crossings to one proposal: first points that a statement lacks, then what narrows the others most."""
+    widths = [state.half_width for state in states if state.half_width is not None or not state.is_settled]
+    half_width = None if not widths or None in widths else max(w for w in widths if w is not None)
+    is_settled = all(state.is_settled for state in states)
+    reason = "; ".join(dict.fromkeys(s.reason for s in states if is_settled or not s.is_settled))
+    lacking = dict.fromkeys(x for s in states if not s.is_settled for x in s.lacking if x not in pending_R)
+    points = tuple(lacking)[:round_replicates]
+    columns = [t for t, state in enumerate(states) if not state.is_settled and lacking.keys().isdisjoint(state.lacking)]
+    if columns:
+        picks = forecast.choose(columns, precision, round_replicates - len(points))
+        points += tuple(float(x_C[pick]) for pick in picks)
+    return Proposal(points=points, half_width=half_width, is_settled=is_settled, reason=reason)
+
+
+def _octaves(position_D: Array, x_P: Array, scale: str) -> Array:
+    """Return crossings on the axis in octaves; those outside the range lie a little outside, missing ones before it."""
+    start, end = np.log2(x_P[[0, -1]]) if scale == "log" else x_P[[0, -1]]
+    margin = OUTSIDE * (end - start)
+    position_D = np.clip(np.where(np.isnan(position_D), -np.inf, position_D), start - margin, end + margin)
+    if scale == "log":
+        return position_D
+    octaves_D: Array = np.log2(np.maximum(position_D, 0.5 * x_P[x_P > 0].min()))
+    return octaves_D
+
+
+class _Forecast:
+    """The joint covariance of sought thresholds and of the outcomes at the candidates, conditioned step by step."""
+
+    def __init__(self, target_DT: Array, posterior: CurvePosterior, x_C: Array) -> None:
+        low_T, high_T = np.quantile(target_DT, [TAIL, 1 - TAIL], axis=0)
+        self.width_T = 0.5 * (high_T - low_T)
+        self.num_targets = len(self.width_T)
+        self.joint = np.cov(np.hstack([target_DT, posterior.predict(x_C)]), rowvar=False)
+        self.start_T = np.maximum(np.diag(self.joint)[: self.num_targets], 1e-12)
+        self.noise_C = posterior.noise_variance(x_C)
+
+    def choose(
+        self, targets: list[int], precision: float, limit: int, allowed_C: NDArray[np.bool_] | None = None
+    ) -> list[int]:
+        """Choose up to `limit` candidates for the given thresholds, fewer once all are expected to be narrow enough."""
+        chosen: list[int] = []
+        while len(chosen) < limit:
+            variance_C = np.diag(self.joint)[self.num_targets :] + self.noise_C
+            gain_C = np.sum(self.joint[targets, self.num_targets :] ** 2, 0) / variance_C
+            pick = int(np.argmax(gain_C if allowed_C is None else np.where(allowed_C, gain_C, -1.0)))
+            chosen.append(pick)
+            self.condition(pick)
+            left_T = np.maximum(np.diag(self.joint)[: self.num_targets] / self.start_T, 0)
+            if np.all((self.width_T * np.sqrt(left_T))[targets] <= precision):
+                break
+        return chosen
+
+    def condition(self, pick: int) -> None:
+        """Take one more replicate at a candidate as measured."""
+        column = self.joint[:, self.num_targets + pick].copy()
+        self.joint -= np.outer(column, column) / (column[self.num_targets + pick] + self.noise_C[pick])

@@ -1,0 +1,132 @@
+"""What may be said of a fitted curve: a crossing with its interval or why there is none, and flags for the reader."""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import f as f_distribution
+from scipy.stats import t as t_distribution
+
+from study.inference.noise import Array, PointMeans
+from study.inference.posterior import Curves
+
+# The ceiling is reached when the last tenth of the range adds less than this share of the rise.
+CEILING_GAIN = 0.05
+FLAG_LEVEL = 0.005
+
+NO_RISE_FLAG = "no rise distinguishable from noise"
+CEILING_FLAG = "ceiling not reached"
+NOT_CONVERGED_FLAG = "the sampler has not converged"
+PEAK_FLAG = "the curve peaks below the level"
+MISFIT_FLAG = "the residuals reject the fitted curve"
+NON_MONOTONE_FLAG = "non-monotone beyond noise"
+
+
+class CrossingStatus(enum.StrEnum):
+    """Whether the level is crossed within the measured range."""
+
+    FOUND = "found"
+    BELOW_RANGE = "below_range"
+    ABOVE_RANGE = "above_range"
+    NO_CROSSING = "no_crossing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crossing:
+    """One crossing, its interval in units of x (an open side is None), and why it is missing where it is."""
+
+    status: CrossingStatus
+    estimate: float | None
+    low: float | None
+    high: float | None
+    confidence: float = 0.95
+    reason: str = ""
+
+    def describe(self, unit_name: str) -> str:
+        """Return one plain sentence; `unit_name` is what x counts, such as "batch"."""
+        if self.status is CrossingStatus.NO_CROSSING:
+            return f"no crossing: {self.reason or 'no rise distinguishable from noise'}"
+        if self.status is CrossingStatus.BELOW_RANGE:
+            return f"below {_number(self.high)}: {self.reason or 'already reached'} at the smallest {unit_name}"
+        if self.status is CrossingStatus.ABOVE_RANGE:
+            return f"above {_number(self.low)}: {self.reason or 'not reached'} up to the largest {unit_name}"
+        # Ends of a narrow interval would look alike with two digits.
+        is_narrow = self.low is not None and self.high is not None and self.high < 1.25 * self.low
+        digits = 3 if is_narrow else 2
+        estimate, interval = _number(self.estimate, digits), f"{100 * self.confidence:g} % interval"
+        if self.low is None and self.high is None:
+            return f"{estimate}, {interval} open on both sides"
+        if self.low is None:
+            return f"{estimate}, {interval} up to {_number(self.high)}, open below"
+        if self.high is None:
+            return f"{estimate}, {interval} from {_number(self.low)}, open above"
+        return f"{estimate}, {interval} {_number(self.low, digits)} to {_number(self.high, digits)}"
+
+
+def crossing_of(
+    position_D: Array, to_x: Callable[[Array], Array], confidence: float, *, rising: bool, is_open: bool
+) -> Crossing:
+    """Turn draws of a crossing into a statement: the median decides between a number and a censored bound."""
+    tails = [(1 - confidence) / 2, 0.5, (1 + confidence) / 2]
+    has_crossing = ~np.isnan(position_D)
+    if np.mean(has_crossing) < 0.5:
+        return Crossing(
+            status=CrossingStatus.NO_CROSSING, estimate=None, low=None, high=None, confidence=confidence,
+            reason="the outcome stays below the level",
+        )  # fmt: skip
+    # Order statistics, not interpolation: between -inf and a number there is nothing to interpolate.
+    low_u, median_u, high_u = np.quantile(position_D[has_crossing], tails, method="inverted_cdf")
+    if np.isinf(median_u) and np.isinf(low_u) and np.isinf(high_u) and low_u != high_u:
+        inside = position_D[np.isfinite(position_D)]
+        median_u = np.median(inside) if len(inside) else 0.5
+    low, high = (float(to_x(np.clip(u, 0, 1))) for u in (low_u, high_u))
+    # A bound inside the range means that a crossing just inside it is not excluded.
+    probably = "" if (high_u if median_u < 0 else low_u) == median_u else "probably "
+    if median_u == -np.inf:
+        reason = probably + ("already reached" if rising else "already below the level")
+        return Crossing(
+            status=CrossingStatus.BELOW_RANGE, estimate=None, low=None, high=high, confidence=confidence, reason=reason
+        )
+    if median_u == np.inf:
+        reason = probably + ("not reached" if rising else "no fall below the level")
+        return Crossing(
+            status=CrossingStatus.ABOVE_RANGE, estimate=None, low=low, high=None, confidence=confidence, reason=reason
+        )
+    return Crossing(
+        status=CrossingStatus.FOUND,
+        estimate=float(to_x(median_u)),
+        low=None if np.isinf(low_u) else low,
+        high=None if np.isinf(high_u) or is_open else high,
+        confidence=confidence,
+    )
+
+
+def flags_of(means: PointMeans, curves: Curves) -> tuple[str, ...]:
+    """Say in plain words what a reader of the numbers must know about the fit."""
+    flags: list[str] = []
+    num_points = len(means.u_P)
+    mean_P, noise_PP = np.median(means.mean_HP, 0), np.median(means.noise_HPP, 0)
+    if num_points > 5:
+        # Without the discrepancy, which would absorb what this test looks for.
+        u_DP = np.broadcast_to(means.u_P, (len(curves.theta_DK), num_points))
+        residual_DP = mean_P - curves.flanks(u_DP)
+        distance_D = np.sum(residual_DP @ np.linalg.inv(noise_PP) * residual_DP, 1)
+        dof = num_points - 4
+        if f_distribution.sf(distance_D.min() / dof, dof, means.residual_dof) < FLAG_LEVEL:
+            flags.append(MISFIT_FLAG)
+    variance_P = np.diag(noise_PP)
+    drop_PP = (mean_P[:, None] - mean_P) / np.sqrt(variance_P[:, None] + variance_P - 2 * noise_PP + np.eye(num_points))
+    limit = t_distribution.isf(FLAG_LEVEL / num_points**2, means.residual_dof)
+    # A valley: two points that both stand out above one between them.
+    if any(drop_PP[:k, k].max() > limit and drop_PP[k + 1 :, k].max() > limit for k in range(1, num_points - 1)):
+        flags.append(NON_MONOTONE_FLAG)
+    last_tenth_D2 = curves(np.broadcast_to([0.9, 1.0], (len(curves.theta_DK), 2)))
+    if np.median((last_tenth_D2[:, 1] - last_tenth_D2[:, 0]) / curves.height_D) > CEILING_GAIN:
+        flags.append(CEILING_FLAG)
+    return tuple(flags)
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    assert value is not None
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.{digits}g}"

@@ -1,0 +1,150 @@
+"""How a threshold moves with the criterion and with the training horizon."""
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.fits import fit_criterion
+from analysis.sensitivity import Shift, criterion_shifts, horizon_shifts
+from study.inference.threshold import CrossingStatus, CurveFit
+from study.space import Criterion, Flank
+
+AXIS = "batch.train"
+HALF_RISE = Criterion(metric="p", fraction=0.5)
+HALF = Criterion(metric="p", level=0.5)
+BATCHES = np.exp2(np.arange(2.0, 11.0))
+
+
+def rise(x: np.ndarray, middle: float) -> np.ndarray:
+    """A symmetric rise from 0 to 1 that passes 0.4 and 0.6 a fixed number of octaves from its middle."""
+    return np.asarray(1 / (1 + (x / middle) ** -2.0))
+
+
+def runs(middle: float = 50.0, *, height: float = 0.8, **others: float) -> pd.DataFrame:
+    """Three seeds at every batch: P rises around ``middle``, other metrics around their own."""
+    x, seed = np.repeat(BATCHES, 3), np.tile(np.arange(3), len(BATCHES))
+    noise = 0.005 * np.sin(1.7 * seed + x)
+    columns: dict[str, Any] = {AXIS: x, "seed": seed, "outcome": "ok", "p": height * rise(x, middle) + noise}
+    columns["p_before"] = 0.002 * np.cos(seed)
+    for metric, its_middle in others.items():
+        columns |= {metric: 0.1 + 0.7 * rise(x, its_middle) + noise, f"{metric}_before": 0.1 + 0.002 * np.cos(seed)}
+    return pd.DataFrame(columns)
+
+
+def shifts_of(frame: pd.DataFrame, criterion: Criterion = HALF_RISE, flank: Flank = "rising") -> dict[str, Shift]:
+    fit, why = fit_criterion(frame, AXIS, criterion, "log")
+    assert fit is not None, why
+    return {shift.name: shift for shift in criterion_shifts(frame, AXIS, "log", criterion, flank, fit)}
+
+
+class TestCriteria:
+    def test_other_fractions_lie_where_the_curve_has_them(self) -> None:
+        shifts = shifts_of(runs())
+        assert [*shifts] == ["40% rise of p", "60% rise of p"]
+        # (x / m)^2 = f / (1 - f), so that f = 0.6 lies log2(1.5) / 2 octaves above the middle.
+        octaves = 0.5 * math.log2(1.5)
+        assert shifts["40% rise of p"].octaves == pytest.approx(-octaves, abs=0.1)
+        assert shifts["60% rise of p"].octaves == pytest.approx(octaves, abs=0.1)
+        assert all(shift.crossing.low is not None for shift in shifts.values())
+
+    def test_an_absolute_criterion_is_moved_by_levels(self) -> None:
+        shifts = shifts_of(runs(height=1.0), HALF)
+        assert [*shifts] == ["p = 0.4", "p = 0.6"]
+        assert shifts["p = 0.6"].octaves == pytest.approx(0.5 * math.log2(1.5), abs=0.1)
+
+    def test_a_level_that_is_not_reached_is_a_statement_and_no_shift(self) -> None:
+        shift = shifts_of(runs(height=0.55), HALF)["p = 0.6"]
+        assert shift.crossing.status is CrossingStatus.ABOVE_RANGE
+        assert shift.octaves is None
+
+    def test_a_study_at_another_fraction_is_compared_with_a_half_too(self) -> None:
+        names = [*shifts_of(runs(), dataclasses.replace(HALF_RISE, fraction=0.4))]
+        assert names == ["half rise of p", "60% rise of p"]
+
+    def test_other_metrics_are_read_off_the_same_replicates(self) -> None:
+        shifts = shifts_of(runs(s_j=100.0, knn_accuracy=25.0))
+        assert [*shifts][2:] == ["half rise of s_j", "half rise of knn_accuracy"]
+        assert shifts["half rise of s_j"].octaves == pytest.approx(1, abs=0.1)
+        assert shifts["half rise of knn_accuracy"].octaves == pytest.approx(-1, abs=0.1)
+
+    def test_of_s_j_it_is_p_that_is_the_other(self) -> None:
+        shifts = shifts_of(runs(s_j=100.0), dataclasses.replace(HALF_RISE, metric="s_j"))
+        assert shifts["half rise of p"].octaves == pytest.approx(-1, abs=0.1)
+
+    def test_accuracy_is_a_share_of_its_own_rise_even_where_the_criterion_is_a_level(self) -> None:
+        assert "half rise of knn_accuracy" in shifts_of(runs(height=1.0, knn_accuracy=25.0), HALF)
+
+    def test_a_metric_that_is_missing_or_cannot_move_has_no_line(self) -> None:
+        frame = runs(s_j=100.0, knn_accuracy=25.0)
+        frame.loc[3, "s_j"] = None
+        frame["knn_accuracy"] = frame["knn_accuracy_before"]
+        assert [*shifts_of(frame)] == ["40% rise of p", "60% rise of p"]
+
+    @pytest.mark.parametrize(
+        ("metric", "more"), [("accuracy", ["half rise of knn_accuracy"]), ("mean_cosine", []), ("knn_accuracy", [])]
+    )
+    def test_a_metric_that_is_no_mass_is_not_compared_with_masses(self, metric: str, more: list[str]) -> None:
+        frame = runs(s_j=100.0, **({"knn_accuracy": 25.0} if metric != "knn_accuracy" else {}))
+        frame = frame.rename(columns={"p": metric, "p_before": f"{metric}_before"})
+        names = [*shifts_of(frame, dataclasses.replace(HALF_RISE, metric=metric))]
+        assert names == [f"40% rise of {metric}", f"60% rise of {metric}", *more]
+
+    def test_a_falling_limit_is_compared_with_falling_limits(self) -> None:
+        frame = runs()
+        frame["p"] = 0.8 - frame["p"]
+        shifts = shifts_of(frame, flank="falling")
+        assert shifts["40% rise of p"].octaves == pytest.approx(0.5 * math.log2(1.5), abs=0.1)
+
+    def test_both_limits_have_a_line_each(self) -> None:
+        frame = runs()
+        fit, _ = fit_criterion(frame, AXIS, HALF_RISE, "log")
+        assert fit is not None
+        shifts = criterion_shifts(frame, AXIS, "log", HALF_RISE, "both", fit)
+        assert [shift.crossing.status for shift in shifts] == [
+            *(CrossingStatus.FOUND, CrossingStatus.ABOVE_RANGE) * 2,
+        ]
+
+    def test_the_order_of_rows_does_not_matter(self) -> None:
+        frame = runs(s_j=100.0)
+        assert shifts_of(frame.sample(frac=1, random_state=1)) == shifts_of(frame)
+
+
+def part(name: str, horizon: int, middle: float, **values: Any) -> tuple[str, pd.DataFrame, CurveFit]:
+    frame = runs(middle)
+    frame["config"] = [
+        json.dumps({"horizon.length": horizon, AXIS: int(x), "model": "a"} | values) for x in frame[AXIS]
+    ]
+    fit, _ = fit_criterion(frame, AXIS, HALF_RISE, "log")
+    assert fit is not None
+    return name, frame, fit
+
+
+class TestHorizons:
+    def test_the_shortest_horizon_is_what_others_are_compared_with(self) -> None:
+        parts = [part("long", 800, 25.0), part("short", 200, 50.0)]
+        short, long = horizon_shifts(parts, [AXIS], "rising")
+        assert (short.name, short.octaves) == ("short", 0)
+        assert long.octaves == pytest.approx(-1, abs=0.1)
+
+    def test_slices_that_differ_in_more_than_the_horizon_are_not_compared(self) -> None:
+        assert horizon_shifts([part("a", 200, 50.0), part("b", 800, 25.0, model="b")], [AXIS], "rising") == ()
+
+    def test_each_group_has_its_own_shortest(self) -> None:
+        parts = [part(f"{m} {h}", h, middle, model=m) for m, middle in (("a", 50.0), ("b", 200.0)) for h in (200, 800)]
+        shifts = horizon_shifts(parts, [AXIS], "rising")
+        assert [shift.name for shift in shifts] == ["a 200", "a 800", "b 200", "b 800"]
+        assert [shift.octaves for shift in shifts] == pytest.approx([0, 0, 0, 0], abs=0.01)
+
+    def test_what_varies_within_a_slice_does_not_part_the_slices(self) -> None:
+        parts = [part("a", 200, 50.0, rate=0.1), part("b", 800, 50.0, rate=0.3)]
+        assert horizon_shifts(parts, [AXIS], "rising") == ()
+        assert len(horizon_shifts(parts, [AXIS, "rate"], "rising")) == 2
+
+    def test_one_horizon_is_no_sensitivity(self) -> None:
+        assert horizon_shifts([part("a", 200, 50.0), part("b", 200, 25.0, model="b")], [AXIS], "rising") == ()
+        assert horizon_shifts([], [AXIS], "rising") == ()
