@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     design.add_argument(
         "--precision",
         type=_positive_float,
-        help="octaves to either side that a sought limit's 95 %% interval may have; the study's own where not given",
+        help="half the width, in octaves, that a sought limit's 95 %% interval may have; the study's own where not given",
     )
     design.add_argument(
         "--max-replicates",
@@ -210,7 +210,7 @@ def _print_rule(design: Design, size: PlanSize) -> None:
         f"{most if fewest == most else f'{fewest} to {most}'} points{per_slice}"
     )
     print(
-        f"until       the 95 % interval reaches at most {budget.precision:g} octaves to either side, or is censored "
+        f"until       half the width of the 95 % interval is at most {budget.precision:g} octaves, or it is censored "
         f"for sure, or {budget.max_replicates} replicates are reported{per_slice}"
     )
     if design.nuisance:

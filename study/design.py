@@ -47,6 +47,10 @@ class DesignSlice:
         """Whether a cell belongs to it."""
         return all(point[path] == value for path, value in self.others.items())
 
+    def position(self, point: Values) -> tuple[float, ...]:
+        """The values of the sought axes at a cell."""
+        return tuple(float(point[path]) for path in self.paths)
+
     @property
     def name(self) -> str:
         """What tells it from the other slices in a line of text; empty where it is the only one."""

@@ -49,17 +49,26 @@ def floor_of(row_floor: float | None, config: ReplicateConfig, criterion: Criter
 
 
 def slice_state(
-    design: Design, slice_: DesignSlice, measurements: Sequence[Measurement], num_planned: int
+    design: Design,
+    slice_: DesignSlice,
+    measurements: Sequence[Measurement],
+    num_planned: int,
+    hopeless: Collection[tuple[float, ...]] = (),
 ) -> SliceState:
-    """Ask the inference about a slice; the order of the measurements does not matter."""
+    """Ask the inference about a slice; the order of the measurements does not matter.
+
+    ``hopeless`` are positions that gave nothing however often they were run: they are not asked for again.
+    """
     used = sorted(m for m in measurements if design.scientific[0].scale == "linear" or m.position[0] > 0)
     positions = sorted({m.position for m in used})
-    if len({position[0] for position in positions}) < 3:
-        reason = f"a limit needs 3 measured points, and there are {len(positions)}"
+    is_thin = design.plane and len({position[1] for position in positions}) < 2
+    if len({position[0] for position in positions}) < 3 or is_thin:
+        wanted_points = "3 measured values of one axis and 2 of the other" if design.plane else "3 measured points"
+        reason = f"a limit needs {wanted_points}, and there are {len(positions)} points with a result"
         return SliceState(slice=slice_, num_planned=num_planned, half_width=None, is_settled=False, reason=reason)
     budget = design.budget
     num_next = min(budget.round_replicates, budget.max_replicates - num_planned)
-    proposal = _ask(design, slice_, used, max(num_next, 1))
+    proposal = _ask(design, slice_, used, hopeless, max(num_next, 1))
     wanted: Sequence[float | tuple[float, float]] = proposal.points if num_next > 0 else ()
     # The inference hands back candidates; a value keeps the spelling that names its cell.
     by_value = {tuple(map(float, candidate)): candidate for candidate in slice_.candidates}
@@ -75,7 +84,11 @@ def slice_state(
 
 
 def _ask(
-    design: Design, slice_: DesignSlice, used: Sequence[Measurement], round_replicates: int
+    design: Design,
+    slice_: DesignSlice,
+    used: Sequence[Measurement],
+    hopeless: Collection[tuple[float, ...]],
+    round_replicates: int,
 ) -> Proposal | PlaneProposal:
     axes = list(zip(*(m.position for m in used), strict=True))
     outcome, seeds, floor = [m.outcome for m in used], [m.seed for m in used], [m.floor for m in used]
@@ -84,6 +97,7 @@ def _ask(
         values
         for values in (tuple(map(float, candidate)) for candidate in slice_.candidates)
         if all(min(axis) <= value <= max(axis) for value, axis in zip(values, axes, strict=True))
+        and values not in hopeless
     ]
     criterion, precision = design.criterion, design.budget.precision
     if design.plane:

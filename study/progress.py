@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
@@ -117,6 +118,6 @@ def _limits_known(planned: "PlannedRound") -> list[str]:
         parts.append(f"{len(planned.slices) - len(open_)} of {len(planned.slices)} limits settled")
     if widths:
         parts.append(f"known to {max(widths):.2f} octaves{' at the widest' if len(widths) > 1 else ''}")
-    if len(widths) < len(open_):
-        parts.append(f"{f'{len(open_) - len(widths)} ' if len(planned.slices) > 1 else ''}open on a side so far")
+    reasons = Counter(state.reason for state in open_ if state.half_width is None)
+    parts += [f"{count} limits: {reason}" if count > 1 else reason for reason, count in reasons.items()]
     return parts

@@ -33,6 +33,8 @@ DigestOf = Callable[[ReplicateConfig], str]
 
 FIRST_TUNING_SEED = 1
 FIRST_REPORTED_SEED = 101
+# Replicates that gave nothing, after which a point without a result is not asked for again.
+HOPELESS_AFTER = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,9 +245,12 @@ class RoundPlanner:
             entries = [e for cell in cells.values() if slice_.holds(cell.point) for e in cell.reported]
             found = [self._measurement(slice_, entry, settled[entry.replicate.key]) for entry in entries]
             measurements = tuple(sorted(m for m in found if m is not None))
-            key = (index, len(entries), measurements)
+            failed = Counter(slice_.position(e.point) for e, m in zip(entries, found, strict=True) if m is None)
+            measured = {m.position for m in measurements}
+            hopeless = frozenset(p for p, count in failed.items() if count >= HOPELESS_AFTER and p not in measured)
+            key = (index, len(entries), measurements, hopeless)
             if key not in self._states:
-                self._states[key] = slice_state(self.design, slice_, measurements, len(entries))
+                self._states[key] = slice_state(self.design, slice_, measurements, len(entries), hopeless)
             states.append(self._states[key])
         return tuple(states)
 
@@ -257,7 +262,7 @@ class RoundPlanner:
         outcome = floor if is_diverged else self.outcome(row)
         if outcome is None or floor is None:
             return None
-        position = tuple(float(entry.point[path]) for path in slice_.paths)
+        position = slice_.position(entry.point)
         return Measurement(position=position, seed=entry.replicate.seed, outcome=outcome, floor=floor)
 
     def _neighbours(self, point: Values, cells: Mapping[str, _Cell]) -> list[TunedCell]:

@@ -156,8 +156,8 @@ class Budget:
     """Seeds per nuisance setting of a cell, and replicates reported per point.
 
     Where a limit is sought, ``replicates`` are those of stage one; each later round reports at most
-    ``round_replicates`` more per slice, until the limit's 95 % interval reaches at most ``precision`` octaves to
-    either side, or ``max_replicates`` are reported in the slice.
+    ``round_replicates`` more per slice, until half the width of the limit's 95 % interval is at most ``precision``
+    octaves (in a plane its mean along the boundary), or ``max_replicates`` are reported in the slice.
     """
 
     tuning_seeds: int = 2

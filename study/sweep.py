@@ -81,6 +81,7 @@ def budgeted(options: argparse.Namespace, design: Design) -> tuple[Design, int]:
     stage_one = max(len(part.points) for part in design.slices()) * replicates
     if given.get("max_replicates", stage_one) < stage_one:
         raise ConfigError(f"--max-replicates must be at least {stage_one}, the replicates of stage one of every limit")
+    given.setdefault("max_replicates", max(design.budget.max_replicates, stage_one))
     return dataclasses.replace(design, budget=dataclasses.replace(design.budget, **given)), replicates
 
 
@@ -185,7 +186,9 @@ def budget_sentence(design: Design, unsettled: "Sequence[SliceState]") -> str:
     """Which limits are less certain than was asked for, and what to do."""
     widths = []
     for state in unsettled:
-        width = "open on a side" if state.half_width is None else f"known to {state.half_width:.2f} octaves"
+        width = (
+            f"not bounded ({state.reason})" if state.half_width is None else f"known to {state.half_width:.2f} octaves"
+        )
         widths.append(f"{state.slice.name or design.scientific[0].label} is {width} after {state.num_planned}")
     return (
         f"the replicates ended before the precision of {design.budget.precision:g} octaves: {'; '.join(widths)} "

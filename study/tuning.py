@@ -105,7 +105,7 @@ class NuisanceTuner:
             side = _edge(axis, cell.best, known)
             if side is not None:
                 value = float(cell.best[axis.path])
-                is_end = value in (min(axis.values), max(axis.values))
+                is_end = value == (max(axis.values) if side == "high" else min(axis.values))
                 step = axis.ratio if side == "high" else 1 / axis.ratio
                 settings.append({**cell.best, axis.path: axis.beyond(side) if is_end else float(f"{value * step:.3g}")})
         return settings

@@ -269,6 +269,28 @@ class TestBudget:
         assert sum(map(len, rounds)) == BUDGET.max_replicates
         assert {tuple(a["x"]) for a in scripted.asked} == {(4, 16, 64, 256)}
 
+    def test_a_point_that_failed_twice_is_no_candidate_any_more(self, script: Callable[..., Script]) -> None:
+        scripted = script((22.0,), (22.0,), (16.0,))
+
+        def row_of(entry: Entry) -> Row:
+            return row(None, Outcome.FAILED, None) if batch(entry) == 22 else steep(entry)
+
+        play(planner_for(sought_design()), row_of)
+        assert [22.0 in asked["candidates"] for asked in scripted.asked] == [True, True, False, False]
+
+    def test_a_plane_with_one_end_that_always_fails_ends_unsettled_without_an_error(self) -> None:
+        strengths = Axis(path="data.strength", values=(0.2, 0.4, 0.8), label="strength", steps_per_octave=2)
+        few = Axis(path="batch.train", values=(4, 16), label="batch", steps_per_octave=1, multiple=2)
+        design = sought_design(scientific=(strengths, few), plane=True, flank="falling")
+
+        def row_of(entry: Entry) -> Row:
+            return row(None, Outcome.FAILED, None) if batch(entry) == 16 else row(0.3)
+
+        planned, _, _ = play(planner_for(design), row_of)
+        (state,) = planned[-1].slices
+        assert not state.is_settled
+        assert "2 of the other" in state.reason
+
     def test_a_slice_with_too_few_measured_points_ends_unsettled_without_an_error(self) -> None:
         def row_of(entry: Entry) -> Row:
             return row(None, Outcome.FAILED, None) if batch(entry) > 16 else steep(entry)

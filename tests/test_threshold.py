@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.coverage.designs import covers, half_width_octaves, simulate
+from study.inference.statements import START_CEILING_FLAG, crossing_of
 from study.inference.threshold import Crossing, CrossingStatus, CurveFit, fit_curve
 
 Array = NDArray[np.float64]
@@ -155,6 +156,21 @@ class TestStatements:
         assert result.rising.high is None
         assert result.rising.low is not None
         assert result.rising.describe("batch").endswith("open above")
+
+    def test_a_fall_from_a_ceiling_before_the_range_is_open_below(self) -> None:
+        x_P = 0.1 * 2.0 ** np.arange(0, 4.0, 0.5)
+        mean_P = 0.8 / (1 + (x_P / 0.15) ** 1.2)
+        result = fit_curve(*replicates(mean_P, seed_sd=0.0, x_P=x_P))
+        assert START_CEILING_FLAG in result.flags
+        assert result.falling.low is None
+        assert "open below" in result.falling.describe("strength")
+        assert fit_curve(*replicates(mean_P, seed_sd=0.0, x_P=x_P), fraction=None, level=0.3).falling.low is not None
+
+    def test_draws_that_never_reach_the_level_are_said(self) -> None:
+        draws_D = np.concatenate([np.linspace(0.4, 0.6, 80), np.full(20, np.nan)])
+        crossing = crossing_of(draws_D, lambda u: u, 0.95, rising=False, is_open=False)
+        assert crossing.status is CrossingStatus.FOUND
+        assert crossing.describe("x").endswith("(if the level is reached at all, which 20% of the draws deny)")
 
     def test_a_threshold_beside_the_smallest_batch(self) -> None:
         pilot_P = np.array([0.15, 0.22, 0.30, 0.33, 0.36, 0.35, 0.30, 0.22])

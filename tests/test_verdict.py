@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from study.inference.boundary import fit_boundary
 from study.inference.threshold import CurveFit, fit_curve
-from study.inference.verdict import Judgement, Verdict, judge, judge_fit, judge_together, undecided
+from study.inference.verdict import Judgement, Verdict, judge, judge_boundary, judge_fit, judge_together, undecided
 
 MARGIN = 0.15
 NUM_DRAWS = 1200
@@ -175,6 +176,22 @@ class TestFits:
         fit = dataclasses.replace(curve(BATCHES, 40.0), converged=False)
         found = judge_fit(fit, 40.0, 0.5, is_rising=True, is_fraction=True)
         assert (found.verdict, found.reason) == (Verdict.UNDECIDED, "the fit has not converged")
+
+
+class TestBoundaries:
+    def test_a_ceiling_beyond_the_range_at_one_height_leaves_the_others_their_verdicts(self) -> None:
+        rng = np.random.default_rng(5)
+        x, y = (np.repeat(a.ravel(), 3) for a in np.meshgrid(2.0 ** np.arange(8), 2.0 ** np.arange(4)))
+        share = 1 / (1 + 9.0 ** (-2 * (np.log2(x) - 3 - 1.5 * np.log2(y)) / 2.0))
+        outcome, seeds = 0.7 * share + 0.01 * rng.standard_normal(len(x)), np.tile(np.arange(3), len(x) // 3)
+        fit = fit_boundary(x, y, outcome, seeds, np.zeros(len(x)), fraction=0.5)
+        assert fit.ceiling_is_ahead_at(8.0)
+        assert not fit.ceiling_is_ahead_at(1.0)
+        options = {"lowest": 1.0, "highest": 128.0, "is_fraction": True}
+        assert judge_boundary(fit, 1.0, 8.0, 0.5, **options).verdict is Verdict.EQUIVALENT  # type: ignore[arg-type]
+        above = judge_boundary(fit, 8.0, 181.0, 0.5, **options)  # type: ignore[arg-type]
+        assert above.verdict is Verdict.UNDECIDED
+        assert "ceiling" in above.reason
 
 
 def holm(p_values: list[float]) -> list[float]:

@@ -108,7 +108,7 @@ class Truth:
 
 @dataclass
 class Replicates:
-    """Replicates of one truth, one more wherever asked: of the r-th seed, or by seeds in turn as a search takes them."""
+    """Replicates of one truth, one more wherever asked: by the r-th seed, or by seeds in turn as a search does."""
 
     truth: Truth
     rng: np.random.Generator

@@ -79,7 +79,7 @@ def run_simulated(seed: int, repeats: int, processes: int, only: Sequence[str] =
     frame = pd.DataFrame([row for rows in jobs for row in rows])
     left = []
     for (width, noise_sd), part in frame.groupby(SIMULATED):
-        name = best_of(part, "oracle")
+        name = best_of(part[part["repeat"] < np.ceil(repeats / 4)], "oracle")
         if name is not None:
             had = set(part[part["method"] == name]["repeat"])
             left += [(float(width), float(noise_sd), repeat, name) for repeat in range(repeats) if repeat not in had]
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.landscapes:
         frames["nuisance"] = run_nuisance(options.seed, options.landscapes, options.processes)
     given = f"--repeats {options.repeats} --orders {options.orders} --landscapes {options.landscapes}"
-    given += f" --seed {options.seed}"
+    given += f" --seed {options.seed}" + (" --pool POOL.parquet" if options.pool else "")
     text = document(frames, f"python -m benchmarks.economy {given}")
     text += f"\n{time.monotonic() - start:.0f} s with {options.processes} process(es) on {os.cpu_count()} cores.\n"
     options.out.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """The methods: limit seeking, uniform grids, random points, Optuna, and an oracle; each returns what it needed.
 
-The interval is looked at after every replicate (every seed of a grid) up to `2 * LOOKS`, so that no method is denied
-the luck of stopping early; from there on after every twelfth more, but for limit seeking, which always looks.
+The interval is looked at after every replicate up to `2 * LOOKS`, so that no method is denied the luck of stopping
+early; from there on after every twelfth more, but for limit seeking, which always looks. A grid is run as grids are,
+in whole seeds at all of its points; beside it stands the same grid stopped in the middle of a seed.
 """
 
 import warnings
@@ -61,7 +62,8 @@ def ours(problem: Problem, _seed: int, *, round_size: int) -> Run:
         )  # fmt: skip
         if not proposal.points:
             is_narrow = proposal.half_width is not None and proposal.half_width <= PRECISION_OCTAVES
-            return _run(problem, len(points), problem.crossing(points), is_capped=not is_narrow)
+            spent = len(points) if is_narrow else MAX_REPLICATES
+            return _run(problem, spent, problem.crossing(points), is_capped=not is_narrow)
         more = [int(np.argmin(np.abs(x_C - x))) for x in proposal.points[: MAX_REPLICATES - len(points)]]
         try:
             problem.columns(points + more)
@@ -91,6 +93,13 @@ def grid(problem: Problem, _seed: int, *, spacing: float) -> Run:
     """A uniform grid over the whole range, one seed after another at all of its points."""
     points = problem.every(spacing)
     return _smallest(problem, lambda seeds: points * seeds, 1, MAX_REPLICATES)
+
+
+def grid_by_replicates(problem: Problem, seed: int, *, spacing: float) -> Run:
+    """The same grid, looked at after every replicate: one seed everywhere, then one replicate at a time."""
+    points, rng = problem.every(spacing), np.random.default_rng([seed, 2])
+    order = _Order(point for _ in iter(int, 1) for point in rng.permutation(points).tolist())
+    return _smallest(problem, order, len(points) + 1, MAX_REPLICATES)
 
 
 class _Order:
@@ -155,6 +164,7 @@ def _words(distances: tuple[float, ...]) -> str:
 METHODS: dict[str, Method] = {
     **{f"ours, rounds of {size}": partial(ours, round_size=size) for size in ROUND_SIZES},
     **{f"grid, {spacing:g} octave": partial(grid, spacing=spacing) for spacing in GRID_SPACINGS},
+    **{f"by replicates, {spacing:g} octave": partial(grid_by_replicates, spacing=spacing) for spacing in GRID_SPACINGS},
     "random": random_points,
     "Optuna TPE": partial(optimiser, make=_tpe),
     "Optuna GP": partial(optimiser, make=_gp),

@@ -111,6 +111,10 @@ class BoundaryFit:
         """Return the boundary at `y` as a crossing along x; ValueError where `y` lies outside the measured range."""
         return _crossings(self.posterior, self._position(y), self.confidence)[0]
 
+    def ceiling_is_ahead_at(self, y: float) -> bool:
+        """Return whether at `y` the outcome still rises at the end of the range: a fraction is then of too little."""
+        return bool(self.posterior.ceiling_is_ahead(self._position(y))[0])
+
     def _position(self, y: float) -> Array:
         scales = self.posterior.data.scales
         if not scales.y_low - 1e-9 <= np.log2(y) <= scales.y_high + 1e-9:

@@ -72,12 +72,15 @@ class _Layout:
         self.squares_P = np.bincount(point_N, residual_N**2).astype(np.float64)
         self.residual_PS = np.zeros_like(self.count_PS)
         np.add.at(self.residual_PS, (point_N, seed_N), residual_N)
+        self.seeds_are_shared = bool((np.count_nonzero(self.count_PS, axis=0) > 1).any())
+        if not self.seeds_are_shared:
+            # Every replicate may have a seed of its own: their pairs would take the square of their number.
+            return
         # A shift of one seed moves the mean of a point by this share.
         self.share_PS = self.count_PS / self.count_P[:, None]
         self.spread_PSS = (
             np.eye(num_seeds) * self.count_PS[:, None, :] - self.count_PS[:, :, None] * (self.share_PS[:, None, :])
         )
-        self.seeds_are_shared = bool((np.count_nonzero(self.count_PS, axis=0) > 1).any())
 
     def squares(self, shift_HS: Array) -> Array:
         """Return the squared residuals around the point means once seeds are shifted back, (H, P)."""

@@ -23,6 +23,7 @@ from study.inference.threshold import (
     CEILING_FLAG,
     NO_RISE_FLAG,
     RISE_BAYES_FACTOR,
+    START_CEILING_FLAG,
     CurveFit,
     CurvePosterior,
     curve_posterior,
@@ -173,9 +174,10 @@ def _judge(fit: CurveFit, side: str, x_P: Array, count_P: NDArray[np.intp], x_C:
         return _Side(half_width=half_width, is_settled=False, reason="the interval is wider than wanted")
     low, high = np.quantile(draws_D[~np.isnan(draws_D)], [TAIL, 1 - TAIL], method="inverted_cdf")
     inside = _half_width(low, high)
-    if CEILING_FLAG in fit.flags and inside is not None and inside <= precision:
+    flag, end = (CEILING_FLAG, x_P[-1]) if side == "rising" else (START_CEILING_FLAG, x_P[0])
+    if flag in fit.flags and inside is not None and inside <= precision:
         # Against the largest value in range it is narrow enough; what lies beyond cannot be measured here.
-        lacking = tuple(x for x in single if x == x_P[-1])
+        lacking = tuple(x for x in single if x == end)
         return _Side(half_width=None, is_settled=not lacking, reason="the ceiling is not reached", lacking=lacking)
     return _Side(half_width=None, is_settled=False, reason="an end of the interval lies outside the range")
 

@@ -81,7 +81,9 @@ def propose_boundary(
     is_measured_C = (candidate_C2[:, None] == measured_P2).all(2).any(1)
     pool_C2 = candidate_C2[is_measured_C] if is_measured_C.any() else candidate_C2
     picks, _ = choose(fit, pool_C2, precision, 1)
-    return _proposal(fit, np.repeat(pool_C2[picks], missing + 1, axis=0), "repeats a point to measure the noise")
+    # A point that is new needs one replicate more before there is a repeat of it.
+    num_repeats = min(missing + (not is_measured_C.any()), round_replicates)
+    return _proposal(fit, np.repeat(pool_C2[picks], num_repeats, axis=0), "repeats a point to measure the noise")
 
 
 def _proposal(fit: BoundaryFit, point_X2: Array, reason: str) -> PlaneProposal:
@@ -91,6 +93,8 @@ def _proposal(fit: BoundaryFit, point_X2: Array, reason: str) -> PlaneProposal:
 
 def _why_settled(fit: BoundaryFit, precision: float, num_replicates: int) -> str | None:
     """Return why more replicates would not change the statement, or None where they would."""
+    if not fit.converged:
+        return None
     if fit.half_width is not None:
         return "the band is as narrow as wanted" if fit.half_width <= precision else None
     if np.isnan(fit.median).any():

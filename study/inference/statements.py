@@ -17,6 +17,7 @@ FLAG_LEVEL = 0.005
 
 NO_RISE_FLAG = "no rise distinguishable from noise"
 CEILING_FLAG = "ceiling not reached"
+START_CEILING_FLAG = "ceiling not reached at the smallest value, so the fall may begin before it"
 NOT_CONVERGED_FLAG = "the sampler has not converged"
 PEAK_FLAG = "the curve peaks below the level"
 MISFIT_FLAG = "the residuals reject the fitted curve"
@@ -56,21 +57,28 @@ class Crossing:
         digits = 3 if is_narrow else 2
         estimate, interval = _number(self.estimate, digits), f"{100 * self.confidence:g} % interval"
         if self.low is None and self.high is None:
-            return f"{estimate}, {interval} open on both sides"
-        if self.low is None:
-            return f"{estimate}, {interval} up to {_number(self.high)}, open below"
-        if self.high is None:
-            return f"{estimate}, {interval} from {_number(self.low)}, open above"
-        return f"{estimate}, {interval} {_number(self.low, digits)} to {_number(self.high, digits)}"
+            interval += " open on both sides"
+        elif self.low is None:
+            interval += f" up to {_number(self.high)}, open below"
+        elif self.high is None:
+            interval += f" from {_number(self.low)}, open above"
+        else:
+            interval += f" {_number(self.low, digits)} to {_number(self.high, digits)}"
+        return f"{estimate}, {interval}" + (f" ({self.reason})" if self.reason else "")
 
 
 def crossing_of(
     position_D: Array, to_x: Callable[[Array], Array], confidence: float, *, rising: bool, is_open: bool
 ) -> Crossing:
-    """Turn draws of a crossing into a statement: the median decides between a number and a censored bound."""
+    """Turn draws of a crossing into a statement: the median decides between a number and a censored bound.
+
+    Draws without a crossing (nan) are left out of the interval; more than a tail of them are the statement's reason.
+    ``is_open`` says that the ceiling lies beyond the range, so that a fraction of it is bounded from one side alone.
+    """
     tails = [(1 - confidence) / 2, 0.5, (1 + confidence) / 2]
     has_crossing = ~np.isnan(position_D)
-    if np.mean(has_crossing) < 0.5:
+    share = float(np.mean(has_crossing))
+    if share < 0.5:
         return Crossing(
             status=CrossingStatus.NO_CROSSING, estimate=None, low=None, high=None, confidence=confidence,
             reason="the outcome stays below the level",
@@ -93,12 +101,14 @@ def crossing_of(
         return Crossing(
             status=CrossingStatus.ABOVE_RANGE, estimate=None, low=low, high=None, confidence=confidence, reason=reason
         )
+    doubt = f"if the level is reached at all, which {1 - share:.0%} of the draws deny"
     return Crossing(
         status=CrossingStatus.FOUND,
         estimate=float(to_x(median_u)),
-        low=None if np.isinf(low_u) else low,
-        high=None if np.isinf(high_u) or is_open else high,
+        low=None if np.isinf(low_u) or (is_open and not rising) else low,
+        high=None if np.isinf(high_u) or (is_open and rising) else high,
         confidence=confidence,
+        reason=doubt if share < 1 - tails[0] else "",
     )
 
 
@@ -121,9 +131,10 @@ def flags_of(means: PointMeans, curves: Curves) -> tuple[str, ...]:
     # A valley: two points that both stand out above one between them.
     if any(drop_PP[:k, k].max() > limit and drop_PP[k + 1 :, k].max() > limit for k in range(1, num_points - 1)):
         flags.append(NON_MONOTONE_FLAG)
-    last_tenth_D2 = curves(np.broadcast_to([0.9, 1.0], (len(curves.theta_DK), 2)))
-    if np.median((last_tenth_D2[:, 1] - last_tenth_D2[:, 0]) / curves.height_D) > CEILING_GAIN:
-        flags.append(CEILING_FLAG)
+    for flag, tenth in ((CEILING_FLAG, [0.9, 1.0]), (START_CEILING_FLAG, [0.1, 0.0])):
+        inner_D, end_D = curves(np.broadcast_to(tenth, (len(curves.theta_DK), 2))).T
+        if np.median((end_D - inner_D) / curves.height_D) > CEILING_GAIN:
+            flags.append(flag)
     return tuple(flags)
 
 

@@ -1,8 +1,8 @@
 """Where a replicated curve crosses a level: the smallest and the largest useful value of a hyperparameter.
 
-The level is absolute or a fraction of the rise from the measured floor to the ceiling, the largest value of the
-curve within the measured range. Both crossings of each posterior curve are found, and the interval is the central
-one of all draws; a crossing outside the measured range is a result ("below 4"), never a number.
+The level is absolute or a fraction of the rise from the measured floor to the ceiling, the curve at the maximum of its
+flanks within the measured range. Both crossings of each posterior curve are found, and the interval is the central
+one of all draws that have the crossing; one outside the measured range is a result ("below 4"), never a number.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from study.inference.statements import (
     NO_RISE_FLAG,
     NOT_CONVERGED_FLAG,
     PEAK_FLAG,
+    START_CEILING_FLAG,
     Crossing,
     CrossingStatus,
     crossing_of,
@@ -114,10 +115,10 @@ def fit_curve(
         flags = (*flags, NOT_CONVERGED_FLAG)
     if has_rise or fraction is None:
         rising_D, falling_D = posterior.positions(level_D)
-        # Against a ceiling that is still ahead, a fraction of the rise is only bounded from below.
-        is_open = fraction is not None and CEILING_FLAG in flags
-        rising = crossing_of(rising_D, data.to_x, confidence, rising=True, is_open=is_open)
-        falling = crossing_of(falling_D, data.to_x, confidence, rising=False, is_open=False)
+        # Against a ceiling beyond the range, a fraction of the rise is only bounded from the other side.
+        is_ahead, is_behind = (fraction is not None and flag in flags for flag in (CEILING_FLAG, START_CEILING_FLAG))
+        rising = crossing_of(rising_D, data.to_x, confidence, rising=True, is_open=is_ahead)
+        falling = crossing_of(falling_D, data.to_x, confidence, rising=False, is_open=is_behind)
         if rising.status is CrossingStatus.ABOVE_RANGE and np.median(curves.peak_D) < 0.9:
             flags = (*flags, PEAK_FLAG)
     else:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from study.inference.boundary import BoundaryFit
-from study.inference.statements import CEILING_FLAG, Crossing, CrossingStatus
+from study.inference.statements import CEILING_FLAG, START_CEILING_FLAG, Crossing, CrossingStatus
 from study.inference.threshold import CurveFit
 
 # One minus the confidence of the intervals that verdicts are defined by.
@@ -127,7 +127,8 @@ def judge_fit(
     is taken of too small a rise, and no law is called different (nor equivalent) for it.
     """
     crossing, draws_D = (fit.rising, fit.rising_draws) if is_rising else (fit.falling, fit.falling_draws)
-    if reason := _why_undecided(fit, crossing, is_fraction=is_fraction):
+    is_open = is_fraction and (CEILING_FLAG if is_rising else START_CEILING_FLAG) in fit.flags
+    if reason := _why_undecided(crossing, converged=fit.converged, is_open=is_open):
         return undecided(reason, margin_octaves)
     range_ = {"lowest": float(fit.grid_x[0]), "highest": float(fit.grid_x[-1])}
     return judge(draws_D, predicted, margin_octaves, **range_)
@@ -144,17 +145,18 @@ def judge_boundary(
     is_fraction: bool,
 ) -> Judgement:
     """Judge one law alone by a boundary at a value of the other axis, as :func:`judge` and :func:`judge_fit` do."""
-    if reason := _why_undecided(fit, fit.crossing_at(y), is_fraction=is_fraction):
+    is_open = is_fraction and fit.ceiling_is_ahead_at(y)
+    if reason := _why_undecided(fit.crossing_at(y), converged=fit.converged, is_open=is_open):
         return undecided(reason, margin_octaves)
     return judge(fit.draws_at(y), predicted, margin_octaves, lowest=lowest, highest=highest)
 
 
-def _why_undecided(fit: CurveFit | BoundaryFit, crossing: Crossing, *, is_fraction: bool) -> str:
-    if not fit.converged:
+def _why_undecided(crossing: Crossing, *, converged: bool, is_open: bool) -> str:
+    if not converged:
         return "the fit has not converged"
     if crossing.status is CrossingStatus.NO_CROSSING:
         return f"no crossing: {crossing.reason}"
-    if is_fraction and CEILING_FLAG in fit.flags:
+    if is_open:
         return "the ceiling is not reached, so the level is that of a smaller rise"
     return ""
 

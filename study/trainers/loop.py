@@ -131,7 +131,8 @@ class PackRun:
 
     Each member's numbers are those it gives alone, up to the rounding of a batched product. A member whose loss
     is no longer finite is marked and its numbers are dropped; members share no tensor entry, so the others go on. A
-    pack of marked members alone ends with the next report: nothing that its replicates could still do is a result.
+    pack of marked members alone ends with the next report: nothing that its replicates could still do is a result
+    (only the steps recorded of a diverged member tell how long its pack went on).
     With a checkpoint store a pack resumes where it was, provided that its members all stand at the same step.
     """
 
