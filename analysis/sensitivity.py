@@ -97,6 +97,9 @@ def horizon_shifts(
     groups: dict[str, list[tuple[int, str, CurveFit]]] = {}
     for name, frame, fit in parts:
         config: dict[str, Any] = json.loads(frame["config"].iloc[0])
+        if not config[_HORIZON]:
+            # Before training there is no budget to be sensitive to.
+            continue
         rest = {path: value for path, value in config.items() if path not in (_HORIZON, *varied)}
         groups.setdefault(json.dumps(rest, sort_keys=True), []).append((config[_HORIZON], name, fit))
     shifts = []

@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     design.add_argument(
         "--precision",
         type=_positive_float,
-        help="half the width, in octaves, that a sought limit's 95 %% interval may have; the study's own where not given",
+        help="half the width in octaves that a sought limit's 95 %% interval may have; the study's own if not given",
     )
     design.add_argument(
         "--max-replicates",

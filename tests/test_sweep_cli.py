@@ -297,7 +297,7 @@ class TestSeeking:
         assert "then        3: every point at its best setting with 1 fresh seeds" in out
         assert "then        at most 4: up to 2 per round where they narrow the rise through the criterion most" in out
         assert "among 9 points" in out
-        assert "at most 0.4 octaves to either side" in out
+        assert "half the width of the 95 % interval is at most 0.4 octaves" in out
         assert "or 7 replicates are reported" in out
         assert "tuned       with at most 16 more" in out
         assert "cost        12 to 35 replicates" in out

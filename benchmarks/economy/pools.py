@@ -67,7 +67,7 @@ def measure(setting: PoolSetting, seed: int) -> tuple[pd.DataFrame, float]:
 
     Returns rows of recipe, sigma, seed and P, and the seconds.
     """
-    start, first_seed = time.monotonic(), 1_000 * (1 + seed % 1_000)
+    start, first_seed = time.monotonic(), _first_seed(seed)
     torch.set_num_threads(1)
     dataset = load_dataset(setting.config(1.0).data)
     replicates = [
@@ -86,10 +86,17 @@ def measure(setting: PoolSetting, seed: int) -> tuple[pd.DataFrame, float]:
     return pd.DataFrame(rows), time.monotonic() - start
 
 
+def _first_seed(seed: int) -> int:
+    return 1_000 * (1 + seed % 1_000)
+
+
 def load_or_measure(path: Path, seed: int) -> pd.DataFrame:
     """The rows of all settings, from a Parquet file where there is one; else they are run, and the file is written."""
     if path.exists():
-        return pd.read_parquet(path)
+        found = pd.read_parquet(path)
+        if found["seed"].min() != _first_seed(seed):
+            raise ValueError(f"{path} holds the pools of another --seed: name another file")
+        return found
     frames = []
     for setting in SETTINGS:
         frame, seconds = measure(setting, seed)
