@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from analysis.frames import floor_values, outcome_values
+from analysis.frames import fit_columns
 from study.inference.bootstrap import bootstrap_crossing
 from study.inference.threshold import Crossing, CrossingStatus, CurveFit, fit_curve
 from study.space import Criterion, Flank
@@ -20,10 +20,7 @@ def fit_criterion(
         return None, "no replicate has a result yet"
     try:
         fit = fit_curve(
-            frame[axis].to_numpy(float),
-            outcome_values(frame, criterion).to_numpy(float),
-            frame["seed"].to_numpy(),
-            floor_values(frame, criterion).to_numpy(float),
+            *fit_columns(frame, [axis], criterion),
             fraction=criterion.fraction,
             level=criterion.level,
             scale=scale,
@@ -40,10 +37,7 @@ def cross_check(
     flanks: tuple[Literal["rising", "falling"], ...] = ("rising", "falling") if flank == "both" else (flank,)
     return tuple(
         bootstrap_crossing(
-            frame[axis].to_numpy(float),
-            outcome_values(frame, criterion).to_numpy(float),
-            frame["seed"].to_numpy(),
-            floor_values(frame, criterion).to_numpy(float),
+            *fit_columns(frame, [axis], criterion),
             fraction=criterion.fraction,
             level=criterion.level,
             scale=scale,

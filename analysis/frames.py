@@ -1,8 +1,10 @@
 """Ledger tables as tidy data frames."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from study.config import from_json
@@ -62,6 +64,16 @@ def outcome_values(frame: pd.DataFrame, criterion: Criterion) -> pd.Series:
     """The criterion's metric per row for inference: a diverged replicate stands at its floor."""
     is_diverged = frame["outcome"] == str(Outcome.DIVERGED)
     return frame[criterion.metric].where(~is_diverged, floor_values(frame, criterion))
+
+
+def fit_columns(frame: pd.DataFrame, paths: Sequence[str], criterion: Criterion) -> tuple[np.ndarray, ...]:
+    """What a fit takes of replicates: the values of its axes, then outcomes, seeds and floors."""
+    return (
+        *(frame[path].to_numpy(float) for path in paths),
+        outcome_values(frame, criterion).to_numpy(float),
+        frame["seed"].to_numpy(),
+        floor_values(frame, criterion).to_numpy(float),
+    )
 
 
 def raw_knn(ledger: Ledger, data_digest: str, config: dict[str, Any]) -> float | None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.designs import DesignRecord
 from analysis.fits import Search, crossing_json
-from analysis.frames import floor_values, outcome_values
+from analysis.frames import fit_columns, outcome_values
 from analysis.law_words import law_json
 from analysis.laws import LawLine, at_boundary
 from analysis.slices import laws_of
@@ -90,11 +90,7 @@ def _fit(design: DesignRecord, criterion: Criterion, frame: pd.DataFrame) -> tup
     (x, _), (y, _), *_ = design.axes
     try:
         fit = fit_boundary(
-            frame[x].to_numpy(float),
-            frame[y].to_numpy(float),
-            outcome_values(frame, criterion).to_numpy(float),
-            frame["seed"].to_numpy(),
-            floor_values(frame, criterion).to_numpy(float),
+            *fit_columns(frame, [x, y], criterion),
             fraction=criterion.fraction,
             level=criterion.level,
             flank="falling" if design.flank == "falling" else "rising",

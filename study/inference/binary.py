@@ -24,9 +24,9 @@ from study.inference.statements import (
     MISFIT_FLAG,
     NO_RISE_FLAG,
     NOT_CONVERGED_FLAG,
-    Crossing,
     CrossingStatus,
     crossing_of,
+    no_crossing,
 )
 from study.inference.successes import SMALLEST, Successes, draw_prior, log_prior, probability
 from study.inference.threshold import GRID_SIZE, CurveFit
@@ -119,10 +119,8 @@ def fit_success(
         crossing = crossing_of(position_D, data.to_x, confidence, rising=is_rising, is_open=False)
         # A constant rate may be known to lie above or below the level, but it crosses none.
         if log_bayes_factor < 0 and (fraction is not None or crossing.status is CrossingStatus.FOUND):
-            crossing = Crossing(
-                status=CrossingStatus.NO_CROSSING, estimate=None, low=None, high=None, confidence=confidence,
-                reason="one constant rate of success explains the replicates at least as well as a rise or a fall",
-            )  # fmt: skip
+            reason = "one constant rate of success explains the replicates at least as well as a rise or a fall"
+            crossing = no_crossing(confidence, reason)
         crossings.append(crossing)
     rising, falling = crossings
     u_G = np.linspace(0, 1, GRID_SIZE)
@@ -139,7 +137,7 @@ def fit_success(
         peak=float(peak_3[1]), peak_low=float(peak_3[0]), peak_high=float(peak_3[2]),
         width=float(width_3[1]), width_low=float(width_3[0]), width_high=float(width_3[2]),
         grid_x=data.to_x(u_G), curve_median=median_G, curve_low=low_G, curve_high=high_G,
-        rising_draws=_in_x(rising_D, data), falling_draws=_in_x(falling_D, data),
+        rising_draws=data.crossings_to_x(rising_D), falling_draws=data.crossings_to_x(falling_D),
         seed_correlation=float(np.median(theta[:, 6])) if counts.has_seeds else None,
         num_successes=int(data.y_N.sum()), num_replicates=len(data.y_N),
         confidence=confidence, converged=curves.converged, flags=flags,
@@ -178,11 +176,6 @@ def _misfit(counts: Successes, theta_DK: Array, rng: np.random.Generator) -> flo
         return result
 
     return float(np.mean(distance(drawn_DN @ points_NP) >= distance((data.y_N @ points_NP)[None])))
-
-
-def _in_x(position_D: Array, data: Replicates) -> Array:
-    x_D: Array = np.where(np.isfinite(position_D), data.to_x(position_D), position_D)
-    return x_D
 
 
 def _check_options(fraction: float | None, level: float | None, confidence: float, scale: str) -> None:

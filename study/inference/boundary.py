@@ -22,6 +22,7 @@ from study.inference.statements import (
     Crossing,
     CrossingStatus,
     crossing_of,
+    no_crossing,
 )
 
 GRID_SIZE = 25
@@ -190,10 +191,7 @@ def _crossings(posterior: BoundaryPosterior, v_X: Array, confidence: float) -> l
 
 def _crossing(posterior: BoundaryPosterior, u_D: Array, confidence: float, *, is_ahead: bool) -> Crossing:
     if _rises_nowhere(posterior, u_D, confidence):
-        return Crossing(
-            status=CrossingStatus.NO_CROSSING, estimate=None, low=None, high=None, confidence=confidence,
-            reason="no rise above the floor distinguishable from noise",
-        )  # fmt: skip
+        return no_crossing(confidence, "no rise above the floor distinguishable from noise")
     crossing = crossing_of(
         u_D, posterior.data.scales.to_x, confidence, rising=posterior.is_rising, is_open=False
     )  # fmt: skip

@@ -34,6 +34,11 @@ class Replicates:
         x: Array = np.exp2(axis) if self.log_axis else axis
         return x
 
+    def crossings_to_x(self, position_D: Array) -> Array:
+        """Map crossings in [0, 1] to units of x; those outside the range stay infinite, on either side."""
+        x_D: Array = np.where(np.isfinite(position_D), self.to_x(position_D), position_D)
+        return x_D
+
     def to_u(self, x: ArrayLike) -> Array:
         """Map x to positions in [0, 1]."""
         x_C = np.asarray(x, dtype=np.float64)

@@ -67,6 +67,13 @@ class Crossing:
         return f"{estimate}, {interval}" + (f" ({self.reason})" if self.reason else "")
 
 
+def no_crossing(confidence: float, reason: str) -> Crossing:
+    """Return the statement that a level is not crossed."""
+    return Crossing(
+        status=CrossingStatus.NO_CROSSING, estimate=None, low=None, high=None, confidence=confidence, reason=reason
+    )
+
+
 def crossing_of(
     position_D: Array, to_x: Callable[[Array], Array], confidence: float, *, rising: bool, is_open: bool
 ) -> Crossing:
@@ -79,10 +86,7 @@ def crossing_of(
     has_crossing = ~np.isnan(position_D)
     share = float(np.mean(has_crossing))
     if share < 0.5:
-        return Crossing(
-            status=CrossingStatus.NO_CROSSING, estimate=None, low=None, high=None, confidence=confidence,
-            reason="the outcome stays below the level",
-        )  # fmt: skip
+        return no_crossing(confidence, "the outcome stays below the level")
     # Order statistics, not interpolation: between -inf and a number there is nothing to interpolate.
     low_u, median_u, high_u = np.quantile(position_D[has_crossing], tails, method="inverted_cdf")
     if np.isinf(median_u) and np.isinf(low_u) and np.isinf(high_u) and low_u != high_u:

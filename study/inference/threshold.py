@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from study.inference.curve import CurvePosterior, Replicates, curve_posterior
+from study.inference.curve import CurvePosterior, curve_posterior
 from study.inference.noise import Array
 from study.inference.posterior import NUM_DRAWS
 from study.inference.statements import (
@@ -23,6 +23,7 @@ from study.inference.statements import (
     CrossingStatus,
     crossing_of,
     flags_of,
+    no_crossing,
 )
 
 __all__ = ["Crossing", "CrossingStatus", "CurveFit", "CurvePosterior", "curve_posterior", "fit_curve"]
@@ -123,10 +124,7 @@ def fit_curve(
             flags = (*flags, PEAK_FLAG)
     else:
         rising_D = falling_D = np.full_like(level_D, np.nan)
-        rising = falling = Crossing(
-            status=CrossingStatus.NO_CROSSING, estimate=None, low=None, high=None, confidence=confidence,
-            reason="no rise above the floor distinguishable from noise",
-        )  # fmt: skip
+        rising = falling = no_crossing(confidence, "no rise above the floor distinguishable from noise")
     peak_3 = data.to_x(np.quantile(curves.peak_D, tails))
     return CurveFit(
         rising=rising, falling=falling, floor=posterior.floor,
@@ -134,15 +132,9 @@ def fit_curve(
         level=float(level_3[1]), level_low=float(level_3[0]), level_high=float(level_3[2]),
         peak=float(peak_3[1]), peak_low=float(peak_3[0]), peak_high=float(peak_3[2]),
         grid_x=grid_x, curve_median=median_G, curve_low=low_G, curve_high=high_G,
-        rising_draws=_in_x(rising_D, data), falling_draws=_in_x(falling_D, data),
+        rising_draws=data.crossings_to_x(rising_D), falling_draws=data.crossings_to_x(falling_D),
         confidence=confidence, converged=curves.converged, flags=flags,
     )  # fmt: skip
-
-
-def _in_x(position_D: Array, data: Replicates) -> Array:
-    """Map crossings in [0, 1] to units of x; those outside the range stay infinite, on either side."""
-    x_D: Array = np.where(np.isfinite(position_D), data.to_x(position_D), position_D)
-    return x_D
 
 
 def _check_options(fraction: float | None, level: float | None, confidence: float) -> None:
