@@ -15,4 +15,4 @@ def spread(job: Callable[[int], Result], num: int, processes: int) -> list[Resul
         return [job(index) for index in range(num)]
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(job, range(num), chunksize=4))
+        return list(pool.map(job, range(num)))

@@ -99,7 +99,7 @@ def real_job(seed: int, pool: Path, orders: int, index: int) -> list[Row]:
 
 def run_real(seed: int, pool: Path, orders: int, processes: int) -> pd.DataFrame:
     """All runs on real pools, a row per pool, order and method."""
-    pools.load_or_measure(pool, seed)
+    pools.load_or_measure(pool, seed, processes)
     jobs = spread(partial(real_job, seed, pool, orders), len(pools.SETTINGS) * orders, processes)
     return pd.DataFrame([row for rows in jobs for row in rows])
 

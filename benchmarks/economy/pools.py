@@ -7,12 +7,14 @@ recipe has a range of ten octaves of sigma with its limit at another place.
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks.coverage.parallel import spread
 from benchmarks.economy.problem import LEVEL, NUM_OCTAVES, Problem
 from search_spaces.augmentation_limit import SPACE
 from study.config import Replicate, ReplicateConfig, Scalar, with_values
@@ -90,22 +92,24 @@ def _first_seed(seed: int) -> int:
     return 1_000 * (1 + seed % 1_000)
 
 
-def load_or_measure(path: Path, seed: int) -> pd.DataFrame:
+def load_or_measure(path: Path, seed: int, processes: int = 1) -> pd.DataFrame:
     """The rows of all settings, from a Parquet file where there is one; else they are run, and the file is written."""
     if path.exists():
         found = pd.read_parquet(path)
         if found["seed"].min() != _first_seed(seed):
             raise ValueError(f"{path} holds the pools of another --seed: name another file")
         return found
-    frames = []
-    for setting in SETTINGS:
-        frame, seconds = measure(setting, seed)
+    measured = spread(partial(_measure_setting, seed), len(SETTINGS), processes)
+    for setting, (frame, seconds) in zip(SETTINGS, measured, strict=True):
         print(f"{setting.recipe}: {len(frame)} replicates in {seconds:.0f} s", flush=True)
-        frames.append(frame)
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = pd.concat(frames, ignore_index=True)
+    found = pd.concat([frame for frame, _ in measured], ignore_index=True)
     found.to_parquet(path, index=False)
     return found
+
+
+def _measure_setting(seed: int, index: int) -> tuple[pd.DataFrame, float]:
+    return measure(SETTINGS[index], seed)
 
 
 def problem(setting: PoolSetting, frame: pd.DataFrame) -> Problem:

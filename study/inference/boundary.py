@@ -19,6 +19,7 @@ from study.inference.statements import (
     CEILING_GAIN,
     NO_RISE_FLAG,
     NOT_CONVERGED_FLAG,
+    RISE_BAYES_FACTOR,
     Crossing,
     CrossingStatus,
     crossing_of,
@@ -26,8 +27,6 @@ from study.inference.statements import (
 )
 
 GRID_SIZE = 25
-# A rise is believed when it explains the data this many times better than the floor alone.
-RISE_BAYES_FACTOR = 10.0
 LEAST_ACCEPTANCE = 0.03
 
 

@@ -81,11 +81,6 @@ class CurvePosterior:
         variance_C: Array = self.unit**2 * (np.exp(log_C) + np.median(self.means.seed_H))
         return variance_C
 
-    @property
-    def peak_D(self) -> Array:
-        """The position of each draw's maximum on the axis."""
-        return self.data.to_axis(self.curves.peak_D)
-
     def levels(self, fraction: float | None, level: float | None) -> Array:
         """Return each draw's level, (D,) in fitted units over the mean floor."""
         if fraction is not None:

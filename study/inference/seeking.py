@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from study.inference.noise import Array
+from study.inference.statements import RISE_BAYES_FACTOR
 from study.inference.threshold import (
     CEILING_FLAG,
     NO_RISE_FLAG,
-    RISE_BAYES_FACTOR,
     START_CEILING_FLAG,
     CurveFit,
     CurvePosterior,

@@ -14,6 +14,8 @@ from study.inference.posterior import Curves
 # The ceiling is reached when the last tenth of the range adds less than this share of the rise.
 CEILING_GAIN = 0.05
 FLAG_LEVEL = 0.005
+# A rise is believed when a curve or surface explains the data this many times better than the floor alone.
+RISE_BAYES_FACTOR = 10.0
 
 NO_RISE_FLAG = "no rise distinguishable from noise"
 CEILING_FLAG = "ceiling not reached"

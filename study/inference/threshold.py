@@ -18,6 +18,7 @@ from study.inference.statements import (
     NO_RISE_FLAG,
     NOT_CONVERGED_FLAG,
     PEAK_FLAG,
+    RISE_BAYES_FACTOR,
     START_CEILING_FLAG,
     Crossing,
     CrossingStatus,
@@ -31,9 +32,6 @@ __all__ = ["Crossing", "CrossingStatus", "CurveFit", "CurvePosterior", "curve_po
 GRID_SIZE = 100
 # Draws behind the band, which needs fewer than the ends of an interval.
 BAND_DRAWS = 400
-
-# A rise is believed when a curve explains the data this many times better than the floor alone.
-RISE_BAYES_FACTOR = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
