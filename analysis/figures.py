@@ -236,16 +236,19 @@ def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
         means = mean_curve(part.frame, axis, design, part.criterion)
         values = outcome_values(part.frame, part.criterion)
         fewest, most = _counts(result)
-        label = f"mean and s.d. of {result.num_seeds} seeds"
+        shown = "mean and s.d." if part.criterion.share is None else "share"
+        label = f"{shown} of {result.num_seeds} seeds"
         if fewest < most:
-            label = f"mean and s.d. (area: {fewest} to {most} replicates)"
+            label = f"{shown} (area: {fewest} to {most} replicates)"
         ax.plot(part.frame[axis], values, "o", color=_DATA, alpha=0.3, ms=3.5, mew=0)
-        ax.errorbar(means[axis], means["mean"], means["std"], fmt="none", ecolor=_DATA, lw=1.3, capsize=2.5)
+        if part.criterion.share is None:
+            ax.errorbar(means[axis], means["mean"], means["std"], fmt="none", ecolor=_DATA, lw=1.3, capsize=2.5)
         sizes = 30.0 if fewest == most else 90.0 / most * means["count"]
         ax.scatter(means[axis], means["mean"], sizes, color=_DATA, label=label, zorder=2)
     if part.fit is not None:
         # The common legend has room for one panel's thresholds alone.
-        _draw_fit(ax, part.fit, _FLOOR_NAMES[part.criterion.floor], has_numbers=len(result.slices) == 1)
+        floor_name = _FLOOR_NAMES[part.criterion.floor] if part.criterion.share is None else "fitted floor"
+        _draw_fit(ax, part.fit, floor_name, has_numbers=len(result.slices) == 1)
     if part.from_moments is not None:
         predictions = {"encoder": part.from_moments.encoder, "pixels": part.from_moments.raw}
         styles = zip(predictions.items(), ("--", ":"), strict=True)
@@ -255,7 +258,8 @@ def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
     for line in part.laws:
         _draw_law(ax, line, _law_colour(design.laws, line.law.name))
     ax.set_title(_title(result, part), fontsize=10 if len(result.slices) <= 3 else 8, loc="left")
-    ax.set_ylabel(_label(part.criterion.metric))
+    reached = _label(part.criterion.metric)
+    ax.set_ylabel(reached if part.criterion.share is None else f"seeds with {reached} ≥ {part.criterion.level:g}")
 
 
 def _counts(result: StudyAnswer) -> tuple[int, int]:
@@ -324,7 +328,12 @@ def _draw_nuisance(ax: Axes, result: StudyAnswer, part: Slice) -> None:
     )
     ax.set_yscale("log")
     tried = sorted({part.tuned[x][path] for x in xs})
-    ax.set_yticks(tried, [f"{value:g}" for value in tried])
+    labelled = tried[:1]
+    for value in tried[1:]:
+        # Closer ones would be written on top of each other.
+        if value / labelled[-1] > (tried[-1] / tried[0]) ** 0.12:
+            labelled.append(value)
+    ax.set_yticks(labelled, [f"{value:.3g}" for value in labelled])
     ax.minorticks_off()
     ax.margins(y=0.3)
     ax.set_ylabel(_short(path), fontsize=8)

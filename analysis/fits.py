@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from analysis.frames import fit_columns
+from study.inference.binary import fit_success
 from study.inference.bootstrap import bootstrap_crossing
 from study.inference.threshold import Crossing, CrossingStatus, CurveFit, fit_curve
 from study.space import Criterion, Flank
@@ -18,13 +19,15 @@ def fit_criterion(
     """Fit a criterion's metric along an axis; None with the reason where the replicates cannot carry a fit."""
     if frame.empty:
         return None, "no replicate has a result yet"
+    x, outcome, seeds, floor = fit_columns(frame, [axis], criterion)
+    fit: CurveFit
     try:
-        fit = fit_curve(
-            *fit_columns(frame, [axis], criterion),
-            fraction=criterion.fraction,
-            level=criterion.level,
-            scale=scale,
-        )
+        if criterion.share is None:
+            fit = fit_curve(
+                x, outcome, seeds, floor, fraction=criterion.fraction, level=criterion.level, scale=scale
+            )  # fmt: skip
+        else:
+            fit = fit_success(x, outcome, seeds, level=criterion.share, scale=scale)
     except ValueError as error:
         return None, str(error)
     return fit, ""
@@ -39,7 +42,7 @@ def cross_check(
         bootstrap_crossing(
             *fit_columns(frame, [axis], criterion),
             fraction=criterion.fraction,
-            level=criterion.level,
+            level=criterion.level if criterion.share is None else criterion.share,
             scale=scale,
             flank=name,
         )

@@ -61,9 +61,10 @@ def floor_values(frame: pd.DataFrame, criterion: Criterion) -> pd.Series:
 
 
 def outcome_values(frame: pd.DataFrame, criterion: Criterion) -> pd.Series:
-    """The criterion's metric per row for inference: a diverged replicate stands at its floor."""
+    """What each row counts as for inference: its metric, or its success; a diverged replicate stands at its floor."""
     is_diverged = frame["outcome"] == str(Outcome.DIVERGED)
-    return frame[criterion.metric].where(~is_diverged, floor_values(frame, criterion))
+    values = frame[criterion.metric].where(~is_diverged, floor_values(frame, criterion))
+    return values if criterion.share is None else values.map(criterion.outcome, na_action="ignore")
 
 
 def fit_columns(frame: pd.DataFrame, paths: Sequence[str], criterion: Criterion) -> tuple[np.ndarray, ...]:

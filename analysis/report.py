@@ -124,9 +124,9 @@ def _word_slice(result: StudyAnswer, part: Slice) -> list[str]:
         word = low_word if low_word and design.flank != "falling" else high_word
         without = sought_crossings(part.fit_without_diverged, design.flank)[0]
         lines.append(f"{word} without the diverged replicates: {without.describe(unit)}")
-    metric, floor = part.criterion.metric, _FLOORS[part.criterion.floor]
+    quantity, floor = part.criterion.quantity, _FLOORS[part.criterion.floor]
     means = mean_curve(part.frame, axis, design, part.criterion)
-    lines.append(f"{metric} ({floor} {fit.floor:.3f}): " + _points(means, axis))
+    lines.append(f"{quantity} ({floor} {fit.floor:.3f}): " + _points(means, axis))
     if part.shifts:
         tuned_for = f" ({tuned} tuned for {part.criterion.sentence} alone)" if tuned else ""
         lines += [f"sensitivity to the criterion{tuned_for}:", *_word_shifts(part.shifts, unit)]
@@ -137,7 +137,7 @@ def _word_slice(result: StudyAnswer, part: Slice) -> list[str]:
     if len(part.untuned):
         setting = ", ".join(f"{path.rpartition('.')[2]} {value:g}" for path, value in part.untuned_setting.items())
         untuned = mean_curve(part.untuned, axis, design, part.criterion)
-        lines.append(f"{metric} untuned ({setting}, validation split): " + _points(untuned, axis))
+        lines.append(f"{quantity} untuned ({setting}, validation split): " + _points(untuned, axis))
     if part.at_edge:
         cells = ", ".join(f"{x:g}" for x in part.at_edge)
         lines.append(f"{tuned} at edge: the best value tried at {unit} {cells} has no tried neighbour on one side")

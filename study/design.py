@@ -84,6 +84,8 @@ class Design:
         assert not any(sought[width:]), f"{self.study}: a limit is sought along the first axis, a plane's first two"
         assert sought[0] or not any(sought), f"{self.study}: the limit in a plane is that of its first axis"
         assert not (self.plane and self.flank == "both"), f"{self.study}: a boundary has one flank"
+        shares = [criterion.share for criterion in (self.criterion, *self.further_criteria)]
+        assert not self.plane or shares == [None] * len(shares), f"{self.study}: successes are sought along one axis"
         for axis, recipe in itertools.product(self.scientific, self.recipes):
             if axis.is_sought and axis.path in recipe.grids:
                 axis.check_stage_one(recipe.grids[axis.path])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from study.config import ReplicateConfig, Scalar
 from study.design import Design, DesignSlice
-from study.inference.seeking import Proposal, propose
+from study.inference.seeking import Proposal, propose, propose_success
 from study.inference.seeking_plane import PlaneProposal, propose_boundary
 from study.space import Criterion
 
@@ -112,6 +112,18 @@ def _ask(
             level=criterion.level,
             flank=design.flank,
             candidates=candidates,
+            precision=precision,
+            round_replicates=round_replicates,
+        )
+    if criterion.share is not None:
+        return propose_success(
+            axes[0],
+            outcome,
+            seeds,
+            level=criterion.share,
+            flank=design.flank,
+            scale=design.scientific[0].scale,
+            candidates=[value for (value,) in candidates],
             precision=precision,
             round_replicates=round_replicates,
         )

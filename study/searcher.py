@@ -234,8 +234,12 @@ class RoundPlanner:
         return PlannedRound(purpose="seeking", entries=entries, slices=states)
 
     def _next_seed(self, point: Values, reported: Sequence[Entry]) -> int:
-        """The next seed of a point of a slice in which ``reported`` are planned; on a fixed grid each its first."""
-        used = {entry.replicate.seed for entry in reported if entry.point == point}
+        """The next seed of a point of a slice in which ``reported`` are planned; on a fixed grid each its first.
+
+        Where a limit of successes is sought every replicate has a seed of its own: they are then independent.
+        """
+        is_own = self.design.is_sought and self.design.criterion.share is not None
+        used = {entry.replicate.seed for entry in reported if is_own or entry.point == point}
         counts = Counter(entry.replicate.seed for entry in reported) if self.design.is_sought else {}
         return next_seed(used, counts, FIRST_REPORTED_SEED)
 
@@ -263,6 +267,7 @@ class RoundPlanner:
         if outcome is None or floor is None:
             return None
         position = slice_.position(entry.point)
+        outcome = criterion.outcome(outcome)
         return Measurement(position=position, seed=entry.replicate.seed, outcome=outcome, floor=floor)
 
     def _neighbours(self, point: Values, cells: Mapping[str, _Cell]) -> list[TunedCell]:

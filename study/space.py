@@ -124,18 +124,37 @@ class Criterion:
 
     The rise goes from the floor to the ceiling (the fitted plateau). The floor is the same model before training,
     chance for accuracies of labels that are learned from nothing, or zero where training starts above the level.
+
+    With ``share`` a replicate succeeds or fails, by whether it reaches the level, and the limit is where that share of
+    seeds succeeds: for metrics that end in one of two states, whose mean over seeds is a state of none of them.
     """
 
     metric: str
     fraction: float | None = None
     level: float | None = None
     floor: Literal["before", "chance", "zero"] = "before"
+    share: float | None = None
 
     def __post_init__(self) -> None:
         assert (self.fraction is None) != (self.level is None), "a criterion is a fraction or a level"
+        assert self.share is None or self.level is not None, "success is to reach a level"
+
+    def outcome(self, value: float) -> float:
+        """What a replicate's metric counts as: itself, or 1 where it succeeds and 0 where it fails."""
+        if self.share is None:
+            return value
+        assert self.level is not None, "success is to reach a level"
+        return float(value >= self.level)
+
+    @property
+    def quantity(self) -> str:
+        """What the fitted curve shows."""
+        return self.metric if self.share is None else f"share of seeds with {self.metric} ≥ {self.level:g}"
 
     @property
     def sentence(self) -> str:
+        if self.share is not None:
+            return f"{self.metric} ≥ {self.level:g} in {self.share:.0%} of seeds"
         if self.level is not None:
             return f"{self.metric} = {self.level:g}"
         start = " from chance" if self.floor == "chance" else ""
@@ -147,8 +166,8 @@ class Criterion:
 
     def canonical(self) -> dict[str, Any]:
         """What the study hash covers of a criterion."""
-        values = dataclasses.asdict(self)
-        return values if self.floor != "before" else {k: v for k, v in values.items() if k != "floor"}
+        left_out = {name for name, value in (("floor", "before"), ("share", None)) if getattr(self, name) == value}
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in left_out}
 
 
 @dataclass(frozen=True, kw_only=True)

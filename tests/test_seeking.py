@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from study.inference import seeking
-from study.inference.seeking import Proposal, propose
+from study.inference.binary import fit_success
+from study.inference.seeking import Proposal, propose, propose_success
 from study.inference.threshold import curve_posterior, fit_curve
 
 Array = NDArray[np.float64]
@@ -216,7 +217,8 @@ class TestForecast:
         data = TestWhatMustNotMatter.DATA
         posterior = curve_posterior(**data)
         rising_D, _ = posterior.crossings(level=0.4)
-        return seeking._Forecast(rising_D[:, None], posterior, CANDIDATES)
+        predicted_DC, noise_C = posterior.predict(CANDIDATES), posterior.noise_variance(CANDIDATES)
+        return seeking._Forecast(rising_D[:, None], predicted_DC, noise_C)
 
     def test_the_variance_left_is_that_of_the_whole_round_at_once(self) -> None:
         forecast = self.forecast()
@@ -259,3 +261,59 @@ class TestForecast:
 def test_a_wrong_option_is_explained(changes: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         ask(TestWhatMustNotMatter.DATA, **changes)
+
+
+class TestSuccesses:
+    """Replicates that succeed or fail: the same rounds by the fit of probabilities."""
+
+    def ask(self, x: Array, success: Array, **changes: object) -> Proposal:
+        options = {"candidates": CANDIDATES, "precision": 0.5, "round_replicates": 1, **changes}
+        return propose_success(x, success, np.arange(len(x)), **options)
+
+    def test_the_next_replicate_goes_where_failures_turn_to_successes(self) -> None:
+        x = np.repeat(FIRST, 4)
+        proposal = self.ask(x, (np.log2(x) > THRESHOLD).astype(float))
+        assert not proposal.is_settled
+        assert all(4 < octave < 6 for octave in octaves(proposal.points))
+
+    def test_a_search_ends_with_the_threshold_inside_a_narrow_interval(self) -> None:
+        rng = np.random.default_rng(2)
+        x = np.repeat(FIRST, 4)
+
+        def ran(x: Array) -> Array:
+            probability = 1 / (1 + 9.0 ** (-2 * (np.log2(x) - THRESHOLD)))
+            return (rng.random(len(x)) < probability).astype(float)
+
+        success = ran(x)
+        for _ in range(10):
+            proposal = self.ask(x, success, round_replicates=8)
+            if proposal.is_settled:
+                break
+            points = np.array(proposal.points)
+            x = np.concatenate([x, points])
+            success = np.concatenate([success, ran(points)])
+        assert proposal.is_settled
+        assert proposal.half_width is not None
+        assert proposal.half_width <= 0.5
+        rising = fit_success(x, success, level=0.5).rising
+        assert rising.low is not None
+        assert rising.high is not None
+        assert rising.low < 2**THRESHOLD < rising.high
+
+    @pytest.mark.parametrize("outcome", [0.0, 1.0])
+    def test_nothing_is_left_to_seek_where_all_replicates_end_alike(self, outcome: float) -> None:
+        x = np.repeat(FIRST, 8)
+        proposal = self.ask(x, np.full(len(x), outcome))
+        assert proposal.is_settled
+        assert not proposal.points
+
+    def test_the_order_of_replicates_does_not_matter(self) -> None:
+        x = np.repeat(FIRST, 3)
+        success = (np.log2(x) > THRESHOLD).astype(float)
+        success[4] = 1.0
+        order = np.random.default_rng(0).permutation(len(x))
+        assert self.ask(x, success) == self.ask(x[order], success[order])
+
+    def test_outcomes_between_success_and_failure_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="success must be 0 or 1"):
+            self.ask(FIRST, np.linspace(0, 1, len(FIRST)))

@@ -23,7 +23,7 @@ from study.outcome import Outcome
 from study.results.ledger import Ledger
 from study.results.store import Store
 from study.searcher import Entry
-from study.space import Axis, Budget, Values
+from study.space import Axis, Budget, Criterion, Values
 from study.tasks import PackTask, TaskSettings
 from tests.synthetic import DATA_DIGEST, PROVENANCE, Result, ResultOf, commit, design_row, known_design
 from tests.test_law_lines import follows, law_design, line_of
@@ -145,6 +145,42 @@ class TestAlongAnAxis:
         result = answer(run(tmp_path, design, points, follows("one_block")))
         assert result.slices[0].search is None
         assert not result.design.is_sought
+
+
+@pytest.fixture(scope="module")
+def successes(tmp_path_factory: pytest.TempPathFactory) -> StudyAnswer:
+    criterion = Criterion(metric="p", level=0.5, floor="zero", share=0.5)
+    design = law_design(scientific=(SIGMA,), criterion=criterion, flank="falling", budget=Budget(replicates=4))
+
+    def result_of(replicate: Replicate) -> Result:
+        own = 1.4 * 2 ** (0.4 * (replicate.seed - 102.5))
+        return Result(value=0.98 if replicate.config.data.strength < own else 0.49)
+
+    points = [[{"data.strength": x} for x in round_] for round_ in ([0.5, 1.0, 2.0, 4.0] * 4, [1.41] * 3)]
+    return answer(run(tmp_path_factory.mktemp("success"), design, points, result_of))
+
+
+class TestSuccesses:
+    """A share of seeds is sought: the answer speaks of shares, not of the metric's mean."""
+
+    def test_the_curve_is_that_of_successes(self, successes: StudyAnswer) -> None:
+        (part,) = to_json(successes)["slices"]
+        assert {point["data.strength"]: point["mean"] for point in part["points"]} == {
+            0.5: 1.0, 1.0: 0.75, 1.41: pytest.approx(1 / 3), 2.0: 0.25, 4.0: 0.0,
+        }  # fmt: skip
+        assert part["level"] == 0.5
+        assert 0.5 < part["maximum_useful"]["low"] < 1.4 < part["maximum_useful"]["high"] < 4.0
+
+    def test_the_words_name_the_share(self, successes: StudyAnswer) -> None:
+        words = "\n".join(word_answer(successes))
+        assert "p ≥ 0.5 in 50% of seeds, sought to" in words
+        assert "share of seeds with p ≥ 0.5 (floor" in words
+        assert "p ≥ 0.4 in 50% of seeds" in words
+
+    def test_the_figure_shows_shares(self, successes: StudyAnswer) -> None:
+        axes = draw_answer(successes).axes[0]
+        assert axes.get_ylabel().endswith("≥ 0.5")
+        assert not axes.containers, "a success has no standard deviation worth a bar"
 
 
 class TestTheRecordOfADesign:

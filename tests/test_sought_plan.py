@@ -14,6 +14,7 @@ import pytest
 
 from study import limit_seeking
 from study.design import Design
+from study.inference.binary import fit_success
 from study.inference.seeking import Proposal
 from study.inference.seeking_plane import PlaneProposal
 from study.limit_seeking import opposite
@@ -408,3 +409,44 @@ class TestDeterminism:
         planned, _, _ = play(planner_for(sought_design(scientific=(fixed,))), steep)
         assert scripted.asked == []
         assert planned[-1].slices == ()
+
+
+class TestSuccesses:
+    """A limit of the share of seeds that succeed: a run ends high or low, by its seed."""
+
+    design = sought_design(
+        criterion=Criterion(metric="p", level=0.5, share=0.5),
+        budget=Budget(replicates=4, precision=0.5, max_replicates=60, round_replicates=8),
+        scientific=(BATCHES, STRENGTHS),
+    )
+
+    @staticmethod
+    def high_or_low(entry: Entry) -> Row:
+        """Half of the seeds end high from batch 24 on, nearly all from 60 on."""
+        own = 24 * 2 ** random.Random(entry.replicate.seed).gauss(0, 0.7)
+        return row(0.97 if batch(entry) >= own else 0.02)
+
+    def test_they_are_no_boundary_in_a_plane(self) -> None:
+        strengths = Axis(path="data.strength", values=(0.2, 0.4, 0.8), label="strength", steps_per_octave=2)
+        criterion = Criterion(metric="p", level=0.5, share=0.5)
+        with pytest.raises(AssertionError, match="along one axis"):
+            sought_design(scientific=(strengths, BATCHES), plane=True, flank="falling", criterion=criterion)
+
+    def test_every_replicate_of_a_slice_has_a_seed_of_its_own(self) -> None:
+        _, rounds, _ = play(planner_for(self.design), self.high_or_low)
+        assert len(rounds) > 1
+        for strength in STRENGTHS.values:
+            entries = [e for round_ in rounds for e in round_ if e.point[STRENGTHS.path] == strength]
+            seeds = [e.replicate.seed for e in entries]
+            assert seeds == list(range(101, 101 + len(entries)))
+
+    def test_the_search_ends_with_the_middle_seed_inside_the_interval(self) -> None:
+        _, rounds, settled = play(planner_for(self.design), self.high_or_low)
+        for strength in STRENGTHS.values:
+            entries = [e for round_ in rounds for e in round_ if e.point[STRENGTHS.path] == strength]
+            assert len(entries) < 60
+            success = [settled[e.replicate.key]["p"] >= 0.5 for e in entries]
+            rising = fit_success([batch(e) for e in entries], success, level=0.5).rising
+            assert rising.low is not None
+            assert rising.high is not None
+            assert rising.low < 24 < rising.high

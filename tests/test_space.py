@@ -242,6 +242,17 @@ class TestDeclaration:
             Criterion(metric="p")
         with pytest.raises(AssertionError):
             Criterion(metric="p", fraction=0.5, level=0.5)
+        with pytest.raises(AssertionError, match="success is to reach a level"):
+            Criterion(metric="p", fraction=0.5, share=0.5)
+
+    def test_a_share_of_seeds_turns_outcomes_into_success_and_failure(self) -> None:
+        fused = Criterion(metric="mean_cosine", level=0.5, share=0.5)
+        assert [fused.outcome(value) for value in (-1.0, 0.49, 0.5, 0.99)] == [0, 0, 1, 1]
+        assert fused.sentence == "mean_cosine ≥ 0.5 in 50% of seeds"
+        plain = Criterion(metric="mean_cosine", level=0.5)
+        assert plain.outcome(0.49) == 0.49
+        assert "share" not in plain.canonical()
+        assert fused.canonical() == plain.canonical() | {"share": 0.5}
 
     def test_a_criterion_reads_as_words(self) -> None:
         assert Criterion(metric="p", fraction=0.5).sentence == "half rise of p"

@@ -52,6 +52,13 @@ class SuccessFit(CurveFit):
     seed_correlation: float | None
     num_successes: int
     num_replicates: int
+    data: Replicates
+    curves: Curves
+
+    def predict(self, x: ArrayLike) -> Array:
+        """Return the draws of the probability of success at x, (D, C)."""
+        u_C = self.data.to_u(x)
+        return self.curves(np.broadcast_to(u_C, (len(self.curves.height_D), len(u_C))))
 
 
 def fit_success(
@@ -140,7 +147,7 @@ def fit_success(
         rising_draws=data.crossings_to_x(rising_D), falling_draws=data.crossings_to_x(falling_D),
         seed_correlation=float(np.median(theta[:, 6])) if counts.has_seeds else None,
         num_successes=int(data.y_N.sum()), num_replicates=len(data.y_N),
-        confidence=confidence, converged=curves.converged, flags=flags,
+        confidence=confidence, converged=curves.converged, flags=flags, data=data, curves=curves,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from study.inference.binary import fit_success
 from study.inference.noise import Array
 from study.inference.statements import RISE_BAYES_FACTOR
 from study.inference.threshold import (
@@ -25,7 +26,6 @@ from study.inference.threshold import (
     NO_RISE_FLAG,
     START_CEILING_FLAG,
     CurveFit,
-    CurvePosterior,
     curve_posterior,
     fit_curve,
 )
@@ -108,22 +108,15 @@ def propose(
     """
     if (fraction is None) == (level is None):
         raise ValueError("Give exactly one criterion: fraction=0.5 or level=0.5 with fraction=None.")
-    if flank not in ("rising", "falling", "both"):
-        raise ValueError(f"flank must be 'rising', 'falling' or 'both', not {flank!r}.")
-    if not precision > 0:
-        raise ValueError(f"precision must be a positive number of octaves, such as 0.25, not {precision}.")
-    if round_replicates < 1:
-        raise ValueError(f"round_replicates must be at least 1, not {round_replicates}.")
+    sides = _sides(flank, precision, round_replicates)
     posterior = curve_posterior(x, outcome, seeds, floor, scale=scale)
     x_P, count_P = np.unique(np.asarray(x, dtype=np.float64), return_counts=True)
     pending_R = np.asarray(pending, dtype=np.float64)
     pending_R = pending_R[(pending_R >= x_P[0]) & (pending_R <= x_P[-1])]
-    x_C = np.unique(np.concatenate([np.asarray(candidates, dtype=np.float64), x_P, pending_R]))
-    x_C = x_C[(x_C >= x_P[0]) & (x_C <= x_P[-1])]
-    sides = ("rising", "falling") if flank == "both" else (flank,)
+    x_C = _inside(candidates, x_P, pending_R)
     crossings = dict(zip(("rising", "falling"), posterior.crossings(fraction=fraction, level=level), strict=True))
     target_DT = np.column_stack([_octaves(crossings[side], x_P, scale) for side in sides])
-    forecast = _Forecast(target_DT, posterior, x_C)
+    forecast = _Forecast(target_DT, posterior.predict(x_C), posterior.noise_variance(x_C))
     for pick in np.searchsorted(x_C, np.sort(pending_R)):
         forecast.condition(int(pick))
 
@@ -146,6 +139,57 @@ def propose(
     else:
         states = [_judge_roughly(target_D, x_P, scale) for target_D in target_DT.T]
     return _combine(states, forecast, x_C, pending_R, precision, round_replicates)
+
+
+def propose_success(
+    x: ArrayLike,
+    success: ArrayLike,
+    seeds: ArrayLike,
+    *,
+    level: float = 0.5,
+    flank: Flank = "rising",
+    scale: str = "log",
+    candidates: ArrayLike,
+    precision: float,
+    round_replicates: int,
+) -> Proposal:
+    """Propose the next round where a replicate succeeds (1) or fails (0).
+
+    `x`, `success`, `seeds`, `level` (a probability of success) and `scale` are those of `fit_success`, all else that
+    of `propose`. The forecast takes the next replicates to have new seeds. ValueError as in both.
+    """
+    sides = _sides(flank, precision, round_replicates)
+    fit = fit_success(x, success, seeds, level=level, confidence=CONFIDENCE, scale=scale)
+    x_P, count_P = np.unique(np.asarray(x, dtype=np.float64), return_counts=True)
+    x_C = _inside(candidates, x_P)
+    crossings = {"rising": fit.rising_draws, "falling": fit.falling_draws}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        axis = {side: np.log2(crossings[side]) if scale == "log" else crossings[side] for side in sides}
+    # A crossing before the range is minus infinity in units of x, which has no logarithm: both are taken alike.
+    target_DT = np.column_stack([_octaves(axis[side], x_P, scale) for side in sides])
+    probability_DC = fit.predict(x_C)
+    forecast = _Forecast(target_DT, probability_DC, np.mean(probability_DC * (1 - probability_DC), 0))
+    states = [_judge(fit, side, x_P, count_P, x_C, precision) for side in sides]
+    return _combine(states, forecast, x_C, np.zeros(0), precision, round_replicates)
+
+
+def _sides(flank: Flank, precision: float, round_replicates: int) -> tuple[str, ...]:
+    """Check the options of a search and return the sought crossings."""
+    if flank not in ("rising", "falling", "both"):
+        raise ValueError(f"flank must be 'rising', 'falling' or 'both', not {flank!r}.")
+    if not precision > 0:
+        raise ValueError(f"precision must be a positive number of octaves, such as 0.25, not {precision}.")
+    if round_replicates < 1:
+        raise ValueError(f"round_replicates must be at least 1, not {round_replicates}.")
+    return ("rising", "falling") if flank == "both" else (flank,)
+
+
+def _inside(candidates: ArrayLike, x_P: Array, pending: ArrayLike = ()) -> Array:
+    """Return candidates, measured and pending positions within the measured range, each once."""
+    x_C = np.unique(
+        np.concatenate([np.asarray(candidates, dtype=np.float64), x_P, np.asarray(pending, dtype=np.float64)])
+    )
+    return x_C[(x_C >= x_P[0]) & (x_C <= x_P[-1])]
 
 
 def _judge(fit: CurveFit, side: str, x_P: Array, count_P: NDArray[np.intp], x_C: Array, precision: float) -> _Side:
@@ -234,13 +278,13 @@ def _octaves(position_D: Array, x_P: Array, scale: str) -> Array:
 class _Forecast:
     """The joint covariance of sought thresholds and of the outcomes at the candidates, conditioned step by step."""
 
-    def __init__(self, target_DT: Array, posterior: CurvePosterior, x_C: Array) -> None:
+    def __init__(self, target_DT: Array, predicted_DC: Array, noise_C: Array) -> None:
         low_T, high_T = np.quantile(target_DT, [TAIL, 1 - TAIL], axis=0)
         self.width_T = 0.5 * (high_T - low_T)
         self.num_targets = len(self.width_T)
-        self.joint = np.cov(np.hstack([target_DT, posterior.predict(x_C)]), rowvar=False)
+        self.joint = np.cov(np.hstack([target_DT, predicted_DC]), rowvar=False)
         self.start_T = np.maximum(np.diag(self.joint)[: self.num_targets], 1e-12)
-        self.noise_C = posterior.noise_variance(x_C)
+        self.noise_C = noise_C
 
     def choose(
         self, targets: list[int], precision: float, limit: int, allowed_C: NDArray[np.bool_] | None = None
