@@ -17,7 +17,7 @@ _CONTROL = {
 def word_laws(lines: Sequence[LawLine]) -> list[str]:
     """A line of text for every comparable law, and one for all others with their reasons."""
     words = [
-        f"{f'law {line.law.name}':<30}{line.predicted:<8.3g}{line.verdict:<13}{_ratio(line)}"
+        f"{f'law {line.law.name}':<30}{_number(line.predicted):<8}{line.verdict:<13}{_ratio(line)}"
         for line in lines
         if line.judgement is not None
     ]
@@ -28,6 +28,11 @@ def word_laws(lines: Sequence[LawLine]) -> list[str]:
     if reasons:
         words.append("not comparable: " + "; ".join(f"{', '.join(laws)}: {why}" for why, laws in reasons.items()))
     return words
+
+
+def _number(value: float | None) -> str:
+    assert value is not None
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 def _ratio(line: LawLine) -> str:
@@ -44,7 +49,7 @@ def _ratio(line: LawLine) -> str:
     if line.law.is_control:
         parts.append(_CONTROL[line.verdict])
     elif line.place is not None:
-        parts.append(f"{line.place} its verified band {line.low:.3g} to {line.high:.3g}")
+        parts.append(f"{line.place} its verified band {_number(line.low)} to {_number(line.high)}")
     if line.judgement.reason:
         parts.append(line.judgement.reason)
     return "; ".join(parts)

@@ -57,7 +57,7 @@ def slice_state(
 ) -> SliceState:
     """Ask the inference about a slice; the order of the measurements does not matter.
 
-    ``hopeless`` are positions that gave nothing however often they were run: they are not asked for again.
+    ``hopeless`` are positions that rather fail than give results: they are not asked for again.
     """
     used = sorted(m for m in measurements if design.scientific[0].scale == "linear" or m.position[0] > 0)
     positions = sorted({m.position for m in used})
@@ -139,6 +139,7 @@ def _ask(
         candidates=[value for (value,) in candidates],
         precision=precision,
         round_replicates=round_replicates,
+        hopeless=sorted(value for (value,) in hopeless),
     )
 
 

@@ -156,14 +156,15 @@ class ThresholdSampler(BaseSampler):
         least_asked = float(min(first_P, key=lambda x: asked[float(x)]))
         if not asked[least_asked] or len(np.unique(x_N)) < 3:
             return least_asked
-        # A value that failed twice without a result would be asked for again and again.
-        failed = Counter(float(other.params[self.parameter]) for other in others if other.state is TrialState.FAIL)
-        hopeless = {x for x, count in failed.items() if count >= 2} - set(x_N.tolist())
+        # A value that ends twice without a result, failed, pruned or infinite, would be asked for again and again.
+        ended = Counter(float(other.params[self.parameter]) for other in others if other.state.is_finished())
+        results = Counter(x_N.tolist())
+        hopeless = [x for x, count in ended.items() if count - results[x] >= max(2, results[x])]
         proposal = propose(
             x_N, outcome_N, np.arange(len(x_N)), floor_N, fraction=self.fraction, level=self.level, flank=self.flank,
             scale="log" if self._is_log(distribution) else "linear",
             candidates=[x for x in grid_C if x not in hopeless], precision=NO_PRECISION,
-            round_replicates=1, pending=pending,
+            round_replicates=1, pending=pending, hopeless=hopeless,
         )  # fmt: skip
         return proposal.points[0] if proposal.points else least_asked
 

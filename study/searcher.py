@@ -33,7 +33,7 @@ DigestOf = Callable[[ReplicateConfig], str]
 
 FIRST_TUNING_SEED = 1
 FIRST_REPORTED_SEED = 101
-# Replicates that gave nothing, after which a point without a result is not asked for again.
+# Replicates that gave nothing, after which a point with no more results than these is not asked for again.
 HOPELESS_AFTER = 2
 
 
@@ -153,7 +153,9 @@ class RoundPlanner:
                 else:
                     cell.tuning_rounds.add(index)
                     setting = json.dumps(entry.nuisance, sort_keys=True)
-                    cell.outcomes.setdefault(setting, []).append(self.outcome(settled[entry.replicate.key]))
+                    cell.outcomes.setdefault(setting, []).append(
+                        self.outcome(settled[entry.replicate.key], entry.replicate.config)
+                    )
         return cells
 
     def _tune(self, point: dict[str, Scalar], settings: Sequence[Values]) -> list[Entry]:
@@ -250,8 +252,8 @@ class RoundPlanner:
             found = [self._measurement(slice_, entry, settled[entry.replicate.key]) for entry in entries]
             measurements = tuple(sorted(m for m in found if m is not None))
             failed = Counter(slice_.position(e.point) for e, m in zip(entries, found, strict=True) if m is None)
-            measured = {m.position for m in measurements}
-            hopeless = frozenset(p for p, count in failed.items() if count >= HOPELESS_AFTER and p not in measured)
+            measured = Counter(m.position for m in measurements)
+            hopeless = frozenset(p for p, count in failed.items() if count >= max(HOPELESS_AFTER, measured[p]))
             key = (index, len(entries), measurements, hopeless)
             if key not in self._states:
                 self._states[key] = slice_state(self.design, slice_, measurements, len(entries), hopeless)
@@ -259,16 +261,17 @@ class RoundPlanner:
         return tuple(states)
 
     def _measurement(self, slice_: DesignSlice, entry: Entry, row: Row) -> Measurement | None:
-        """What a reported row says of the limit, None where nothing was measured; diverged: it stands at its floor."""
+        """What a reported row says of the limit, None where nothing was measured."""
         criterion = self.design.criterion
-        floor = floor_of(row[f"{criterion.metric}_before"], entry.replicate.config, criterion)
-        is_diverged = Outcome(row["outcome"]) is Outcome.DIVERGED
-        outcome = floor if is_diverged else self.outcome(row)
+        config = entry.replicate.config
+        floor = floor_of(row[f"{criterion.metric}_before"], config, criterion)
+        outcome = self.outcome(row, config)
         if outcome is None or floor is None:
             return None
         position = slice_.position(entry.point)
-        outcome = criterion.outcome(outcome)
-        return Measurement(position=position, seed=entry.replicate.seed, outcome=outcome, floor=floor)
+        return Measurement(
+            position=position, seed=entry.replicate.seed, outcome=criterion.outcome(outcome), floor=floor
+        )
 
     def _neighbours(self, point: Values, cells: Mapping[str, _Cell]) -> list[TunedCell]:
         """The nearest tuned and reported cell of the same slice, and the nearest on the other side of ``point``."""
@@ -280,11 +283,11 @@ class RoundPlanner:
         here = [axis.position(point[axis.path]) for axis in axes]
         return [tuned[index] for index in opposite(here, positions)]
 
-    def outcome(self, row: Row) -> float | None:
-        """The criterion's metric of a settled row; a diverged one counts as the floor, a failed one as missing."""
-        metric = self.design.criterion.metric
+    def outcome(self, row: Row, config: ReplicateConfig) -> float | None:
+        """The criterion's metric of a settled row; a diverged one stands at its floor, a failed one is missing."""
+        criterion = self.design.criterion
         if Outcome(row["outcome"]) in MEASURED_OUTCOMES:
-            return row[metric]
+            return row[criterion.metric]
         if Outcome(row["outcome"]) is Outcome.DIVERGED:
-            return row[f"{metric}_before"]
+            return floor_of(row[f"{criterion.metric}_before"], config, criterion)
         return None

@@ -11,7 +11,7 @@ from study.inference.boundary import BoundaryFit, fit_boundary
 from study.inference.particles import tempered_particles
 from study.inference.plane_data import PlaneData, Scales, low_columns
 from study.inference.seeking_plane import PlaneProposal, propose_boundary
-from study.inference.statements import CrossingStatus
+from study.inference.statements import MISFIT_FLAG, CrossingStatus
 
 Array = NDArray[np.float64]
 Replicates = tuple[Array, Array, Array, NDArray[np.intp], Array]
@@ -113,6 +113,16 @@ class TestWhatIsNotKnown:
         assert fit.half_width is None
         assert fit.crossing_at(2.0).status is CrossingStatus.NO_CROSSING
 
+    @pytest.mark.parametrize("middle", [3.5, -1.0], ids=["a peak along x", "a fall"])
+    def test_a_surface_of_another_kind_is_flagged_and_not_settled(self, middle: float) -> None:
+        x, y, outcome, seeds, floor = replicates(num_seeds=3)
+        rise = 1 / (1 + np.exp(-5 * (np.log2(x) - 1.5))) if middle > 0 else 1.0
+        noise = outcome - surface(x, y, start=1.5)
+        other = 0.05 + 0.8 * rise / (1 + np.exp(5 * (np.log2(x) - abs(middle) - 1.5 * (middle < 0)))) + noise
+        fit = fit_boundary(x, y, other, seeds, floor, fraction=None, level=0.4)
+        assert MISFIT_FLAG in fit.flags
+        assert not propose((x, y, other, seeds, floor), 0.25).is_settled
+
     def test_outside_the_measured_range_there_is_no_answer(self) -> None:
         with pytest.raises(ValueError, match="from 1 to 8, not at 16"):
             rising().crossing_at(16.0)
@@ -132,6 +142,10 @@ class TestWhatMustNotMatter:
     def test_names_of_seeds(self) -> None:
         x, y, outcome, seeds, floor = replicates()
         assert same(rising(), fit_boundary(x, y, outcome, seeds + 70, floor, fraction=None, level=0.4))
+        # Another order of the names draws other particles: the band moves by the error of sampling.
+        swapped = fit_boundary(x, y, outcome, 1 - seeds, floor, fraction=None, level=0.4)
+        for end in ("median", "low", "high"):
+            assert np.allclose(np.log2(getattr(rising(), end) / getattr(swapped, end)), 0, atol=0.1)
 
 
 class TestErrors:

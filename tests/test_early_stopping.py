@@ -105,6 +105,20 @@ def test_a_diverged_replicate_stands_at_its_floor_however_far_it_had_come(
     assert outcome[x.index(16)] == floors[x.index(16)] == (FLOOR if floor == "before" else 0.0)
 
 
+def test_a_diverged_setting_is_not_preferred_to_one_that_works_but_lies_below_the_untrained_model() -> None:
+    """Judged against zero a diverged replicate counts as zero, while its nuisance is tuned too."""
+    design = sought_design(nuisance=(RATES,), criterion=Criterion(metric="p", level=0.5, floor="zero"))
+
+    def row_of(entry: Entry) -> dict[str, Any]:
+        rate = float(entry.nuisance[RATES.path])
+        if rate > 5e-3:
+            return {"outcome": str(Outcome.DIVERGED), "p": None, "p_before": 0.6}
+        return {"outcome": "ok", "p": 0.55 if rate > 2e-3 else 0.3, "p_before": 0.6}
+
+    _, rounds, _ = play(planner_for(design), row_of)
+    assert {e.nuisance[RATES.path] for round_ in rounds for e in round_ if e.role == "reported"} == {3e-3}
+
+
 def keywords(source: str) -> Iterator[str]:
     return (keyword.arg for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)
             for keyword in node.keywords if keyword.arg)  # fmt: skip

@@ -128,6 +128,20 @@ class TestTrialsThatAreNoData:
         assert study.sampler.num_ignored(study) == 1
         assert study.sampler.threshold(study).low is not None
 
+    @pytest.mark.parametrize("ending", ["pruned", "infinite"])
+    def test_a_point_that_gives_no_number_does_not_stop_the_search(self, ending: str) -> None:
+        measure = noisy(rise)
+
+        def outcome(x: float) -> float:
+            if 33 < x < 60:
+                if ending == "pruned":
+                    raise optuna.TrialPruned
+                return math.inf
+            return measure(x)
+
+        asked = batches(sought(24, outcome))
+        assert max(asked.count(x) for x in asked if 33 < x < 60) == 2
+
     def test_an_empty_study_says_what_to_do(self) -> None:
         study = told([])
         with pytest.raises(ValueError, match="call study"):

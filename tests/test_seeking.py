@@ -218,7 +218,7 @@ class TestForecast:
         posterior = curve_posterior(**data)
         rising_D, _ = posterior.crossings(level=0.4)
         predicted_DC, noise_C = posterior.predict(CANDIDATES), posterior.noise_variance(CANDIDATES)
-        return seeking._Forecast(rising_D[:, None], predicted_DC, noise_C)
+        return seeking._Forecast(rising_D[:, None], predicted_DC, noise_C, np.ones(len(CANDIDATES), bool))
 
     def test_the_variance_left_is_that_of_the_whole_round_at_once(self) -> None:
         forecast = self.forecast()
@@ -261,6 +261,55 @@ class TestForecast:
 def test_a_wrong_option_is_explained(changes: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         ask(TestWhatMustNotMatter.DATA, **changes)
+
+
+class TestWhatIsNotAskedAgain:
+    def test_a_hopeless_point_is_not_repeated_although_it_was_measured(self) -> None:
+        data = measured(step, FIRST)
+        first = ask(data)
+        (again,) = first.points
+        assert again in FIRST
+        assert set(ask(data, hopeless=[again], round_replicates=4).points).isdisjoint({again})
+
+    def test_with_nothing_left_nothing_is_proposed(self) -> None:
+        proposal = ask(measured(step, FIRST), hopeless=CANDIDATES)
+        assert not proposal.points
+        assert not proposal.is_settled
+
+
+def test_a_range_below_zero_is_sought_in_its_own_units() -> None:
+    x = np.repeat(np.linspace(-5, 5, 6), 2)
+    outcome = 1 / (1 + np.exp(-(x + 3.3) / 0.2)) + 0.02 * np.random.default_rng(0).standard_normal(12)
+    data = {"x": x, "outcome": outcome, "seeds": np.tile([0, 1], 6), "floor": np.zeros(12)}
+    proposal = ask(data, level=0.5, scale="linear", candidates=np.linspace(-5, 5, 81))
+    assert all(-5 < point < -2.5 for point in proposal.points)
+
+
+def test_a_share_of_an_unfinished_rise_is_no_settled_bound() -> None:
+    """Half of the rise within the range lies before it, half of the whole rise far beyond."""
+    octaves_P = np.linspace(6, 9, 7)
+    low, high = np.log(0.2 / 0.8), np.log(0.385 / 0.615)
+    width = 3 / (high - low)
+    x, seeds = np.repeat(np.exp2(octaves_P), 5), np.tile(np.arange(5), 7)
+    mean_P = 1 / (1 + np.exp(-(octaves_P - 6 + low * width) / width))
+    outcome = np.repeat(mean_P, 5) + 0.005 * np.random.default_rng(0).standard_normal(35)
+    fit = fit_curve(x, outcome, seeds, 0 * x)
+    assert "ceiling not reached" in fit.flags
+    assert fit.rising.describe("batch").startswith("no crossing: the ceiling is not reached")
+    data = {"x": x, "outcome": outcome, "seeds": seeds, "floor": 0 * x}
+    proposal = ask(data, fraction=0.5, level=None, candidates=x, precision=0.1)
+    assert proposal.reason == "the ceiling is not reached"
+
+
+def test_outcomes_below_their_floor_are_not_called_noise() -> None:
+    octaves_P, rng = np.arange(8.0), np.random.default_rng(0)
+    x, seeds = np.repeat(np.exp2(octaves_P), 3), np.tile(np.arange(3), 8)
+    outcome = np.repeat(0.1 + 0.5 / (1 + 9.0 ** (octaves_P - 4)), 3) + 0.01 * rng.standard_normal(24)
+    data = {"x": x, "outcome": outcome, "seeds": seeds, "floor": np.full(24, 0.5)}
+    falling = fit_curve(**data).falling
+    assert "do outcomes lie below their floor?" in falling.describe("strength")
+    proposal = ask(data, fraction=0.5, level=None, flank="falling", candidates=x)
+    assert not proposal.is_settled
 
 
 class TestSuccesses:

@@ -120,6 +120,12 @@ class TestCensored:
             for edge in (0.5, 0.99, 1.0, 1.01, 2.0):
                 assert judged(draws, lowest=edge, highest=edge).p_equivalent == 1.0
 
+    def test_an_interval_within_the_margin_that_some_draws_deny_says_so(self) -> None:
+        draws = np.concatenate([octaves(0.0, 0.02, num=1900), np.full(100, np.nan)])
+        item = judged(draws)
+        assert item.verdict is Verdict.UNDECIDED
+        assert item.reason == "5% of the draws have no such crossing"
+
     def test_draws_without_a_crossing_speak_against_both_claims(self) -> None:
         inside, outside = octaves(0.0, 0.01), octaves(1.0, 0.01)
         missing = np.arange(NUM_DRAWS) < 0.05 * NUM_DRAWS

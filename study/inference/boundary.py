@@ -6,18 +6,22 @@ boundary at one y is a `Crossing` like that of a curve along one axis.
 Shapes: N replicates, D posterior draws, G positions along y.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import f as f_distribution
 
-from study.inference.noise import Array
+from study.inference.noise import DISCREPANCY_MEAN, Array
 from study.inference.plane import Surfaces, inverse_flank, sample_surfaces
 from study.inference.plane_data import PlaneData, check_plane, low_columns
 from study.inference.statements import (
     CEILING_FLAG,
     CEILING_GAIN,
+    FLAG_LEVEL,
+    MISFIT_FLAG,
     NO_RISE_FLAG,
+    NO_RISE_REASON,
     NOT_CONVERGED_FLAG,
     RISE_BAYES_FACTOR,
     Crossing,
@@ -28,6 +32,8 @@ from study.inference.statements import (
 
 GRID_SIZE = 25
 LEAST_ACCEPTANCE = 0.03
+# So many numbers of a surface are taken as fitted to the point means when its residuals are judged.
+NUM_FITTED = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +170,7 @@ def fit_boundary(
     converged = posterior.surfaces.acceptance >= LEAST_ACCEPTANCE
     flags = {
         NO_RISE_FLAG: not posterior.has_rise,
+        MISFIT_FLAG: _misfit(data, posterior.surfaces) < FLAG_LEVEL,
         NOT_CONVERGED_FLAG: not converged,
         CEILING_FLAG: bool(posterior.ceiling_is_ahead(v_G).any()),
     }
@@ -180,6 +187,22 @@ def fit_boundary(
     )
 
 
+def _misfit(data: PlaneData, surfaces: Surfaces) -> float:
+    """Return the probability of residuals as large as those of the best surface, 1 where too few can tell.
+
+    Replicates of a point tell the noise; a smooth departure, as along one axis, is no misfit.
+    """
+    count_P = np.bincount(data.point_N)
+    dof, spare = len(count_P) - NUM_FITTED, len(data.point_N) - len(count_P)
+    if dof < 1 or spare < 1:
+        return 1.0
+    mean_P = np.bincount(data.point_N, data.outcome_N) / count_P
+    variance = float(np.sum((data.outcome_N - mean_P[data.point_N]) ** 2)) / spare
+    residual_DP = mean_P - surfaces(data.u_P, data.v_P)
+    distance_D = np.sum(residual_DP**2 / (variance / count_P + DISCREPANCY_MEAN**2), 1)
+    return float(f_distribution.sf(distance_D.min() / dof, dof, spare))
+
+
 def _crossings(posterior: BoundaryPosterior, v_X: Array, confidence: float) -> list[Crossing]:
     """Return the statement at each position along v."""
     return [
@@ -190,14 +213,10 @@ def _crossings(posterior: BoundaryPosterior, v_X: Array, confidence: float) -> l
 
 def _crossing(posterior: BoundaryPosterior, u_D: Array, confidence: float, *, is_ahead: bool) -> Crossing:
     if _rises_nowhere(posterior, u_D, confidence):
-        return no_crossing(confidence, "no rise above the floor distinguishable from noise")
-    crossing = crossing_of(
-        u_D, posterior.data.scales.to_x, confidence, rising=posterior.is_rising, is_open=False
+        return no_crossing(confidence, NO_RISE_REASON)
+    return crossing_of(
+        u_D, posterior.data.scales.to_x, confidence, rising=posterior.is_rising, is_open=is_ahead
     )  # fmt: skip
-    if is_ahead and crossing.status is CrossingStatus.FOUND:
-        # Against a ceiling outside the range, a fraction of the rise is only bounded from the other side.
-        crossing = replace(crossing, high=None) if posterior.is_rising else replace(crossing, low=None)
-    return crossing
 
 
 def _rises_nowhere(posterior: BoundaryPosterior, u_D: Array, confidence: float) -> bool:

@@ -21,6 +21,7 @@ class Replicates:
     point_N: NDArray[np.intp]
     seed_N: NDArray[np.intp]
     floor_S: Array
+    floor_range: float  # the most by which the floors of one seed differ
     log_axis: bool
 
     def to_axis(self, u: Array) -> Array:
@@ -176,8 +177,13 @@ def check_replicates(
     if len(values_P) < 3:
         raise ValueError(f"A curve needs at least 3 distinct x, and there are {len(values_P)}; measure more points.")
     seed_N = seed_N[order]
-    floor_S = np.bincount(seed_N, floor_N[order], len(seed_values)) / np.bincount(seed_N)
+    floor_N = floor_N[order]
+    floor_S = np.bincount(seed_N, floor_N, len(seed_values)) / np.bincount(seed_N)
+    most_S, least_S = np.full_like(floor_S, -np.inf), np.full_like(floor_S, np.inf)
+    np.maximum.at(most_S, seed_N, floor_N)
+    np.minimum.at(least_S, seed_N, floor_N)
     axis_P = np.log2(values_P) if log_axis else values_P
     return Replicates(
-        axis_P=axis_P, y_N=y_N[order], point_N=point_N, seed_N=seed_N, floor_S=floor_S, log_axis=log_axis
+        axis_P=axis_P, y_N=y_N[order], point_N=point_N, seed_N=seed_N, floor_S=floor_S,
+        floor_range=float(np.max(most_S - least_S)), log_axis=log_axis,
     )  # fmt: skip

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from study.inference.binary import fit_success
 from study.inference.noise import Array
-from study.inference.statements import RISE_BAYES_FACTOR
+from study.inference.statements import CEILING_REASON, MISFIT_FLAG, RISE_BAYES_FACTOR
 from study.inference.threshold import (
     CEILING_FLAG,
     NO_RISE_FLAG,
@@ -83,6 +83,7 @@ def propose(
     precision: float,
     round_replicates: int,
     pending: ArrayLike = (),
+    hopeless: ArrayLike = (),
 ) -> Proposal:
     """Propose the next round of replicates, a pure function of what has been measured.
 
@@ -100,6 +101,8 @@ def propose(
         The most replicates of one round; it has fewer where fewer are expected to suffice.
     pending
         Positions x of replicates that run already: nothing is known of them yet, and they are not asked again.
+    hopeless
+        Positions x that are not to be asked for again, whatever was measured there.
 
     Raises
     ------
@@ -116,14 +119,18 @@ def propose(
     x_C = _inside(candidates, x_P, pending_R)
     crossings = dict(zip(("rising", "falling"), posterior.crossings(fraction=fraction, level=level), strict=True))
     target_DT = np.column_stack([_octaves(crossings[side], x_P, scale) for side in sides])
-    forecast = _Forecast(target_DT, posterior.predict(x_C), posterior.noise_variance(x_C))
+    allowed_C = ~np.isin(x_C, np.asarray(hopeless, dtype=np.float64))
+    if not allowed_C.any():
+        return Proposal(points=(), half_width=None, is_settled=False, reason="no point is left that gives results")
+    forecast = _Forecast(target_DT, posterior.predict(x_C), posterior.noise_variance(x_C), allowed_C)
     for pick in np.searchsorted(x_C, np.sort(pending_R)):
         forecast.condition(int(pick))
 
     if count_P.max() < 2:
         picks: list[int] = []
-        if not np.isin(pending_R, x_P).any():
-            picks = forecast.choose([*range(len(sides))], precision, 1, np.isin(x_C, x_P))
+        is_measured_C = np.isin(x_C, x_P)
+        if not np.isin(pending_R, x_P).any() and (is_measured_C & allowed_C).any():
+            picks = forecast.choose([*range(len(sides))], precision, 1, is_measured_C)
         picks += forecast.choose([*range(len(sides))], precision, round_replicates - len(picks))
         points = tuple(float(x_C[pick]) for pick in picks)
         return Proposal(
@@ -168,7 +175,8 @@ def propose_success(
     # A crossing before the range is minus infinity in units of x, which has no logarithm: both are taken alike.
     target_DT = np.column_stack([_octaves(axis[side], x_P, scale) for side in sides])
     probability_DC = fit.predict(x_C)
-    forecast = _Forecast(target_DT, probability_DC, np.mean(probability_DC * (1 - probability_DC), 0))
+    noise_C, allowed_C = np.mean(probability_DC * (1 - probability_DC), 0), np.ones(len(x_C), bool)
+    forecast = _Forecast(target_DT, probability_DC, noise_C, allowed_C)
     states = [_judge(fit, side, x_P, count_P, x_C, precision) for side in sides]
     return _combine(states, forecast, x_C, np.zeros(0), precision, round_replicates)
 
@@ -203,7 +211,12 @@ def _judge(fit: CurveFit, side: str, x_P: Array, count_P: NDArray[np.intp], x_C:
         reason = "no rise is distinguishable from noise"
         fewest_first = np.argsort(count_P, kind="stable")
         few = tuple(float(x_P[index]) for index in fewest_first if count_P[index] < NO_RISE_REPLICATES)
-        return _Side(half_width=None, is_settled=not few, reason=reason, lacking=few)
+        is_settled = not few and MISFIT_FLAG not in fit.flags
+        return _Side(half_width=None, is_settled=is_settled, reason=reason, lacking=few)
+    flag, end = (CEILING_FLAG, x_P[-1]) if side == "rising" else (START_CEILING_FLAG, x_P[0])
+    at_end = tuple(x for x in single if x == end)
+    if crossing.reason == CEILING_REASON:
+        return _Side(half_width=None, is_settled=not at_end, reason="the ceiling is not reached", lacking=at_end)
     for is_outside_D, edge in ((~(draws_D > -np.inf), x_P[0]), (draws_D == np.inf, x_P[-1])):
         if np.mean(is_outside_D) >= 1 - TAIL:
             lacking = tuple(x for x in single if x == edge)
@@ -218,11 +231,9 @@ def _judge(fit: CurveFit, side: str, x_P: Array, count_P: NDArray[np.intp], x_C:
         return _Side(half_width=half_width, is_settled=False, reason="the interval is wider than wanted")
     low, high = np.quantile(draws_D[~np.isnan(draws_D)], [TAIL, 1 - TAIL], method="inverted_cdf")
     inside = _half_width(low, high)
-    flag, end = (CEILING_FLAG, x_P[-1]) if side == "rising" else (START_CEILING_FLAG, x_P[0])
     if flag in fit.flags and inside is not None and inside <= precision:
         # Against the largest value in range it is narrow enough; what lies beyond cannot be measured here.
-        lacking = tuple(x for x in single if x == end)
-        return _Side(half_width=None, is_settled=not lacking, reason="the ceiling is not reached", lacking=lacking)
+        return _Side(half_width=None, is_settled=not at_end, reason="the ceiling is not reached", lacking=at_end)
     return _Side(half_width=None, is_settled=False, reason="an end of the interval lies outside the range")
 
 
@@ -255,7 +266,8 @@ def _combine(
     half_width = None if not widths or None in widths else max(w for w in widths if w is not None)
     is_settled = all(state.is_settled for state in states)
     reason = "; ".join(dict.fromkeys(s.reason for s in states if is_settled or not s.is_settled))
-    lacking = dict.fromkeys(x for s in states if not s.is_settled for x in s.lacking if x not in pending_R)
+    hopeless = {*x_C[~forecast.allowed_C], *pending_R}
+    lacking = dict.fromkeys(x for s in states if not s.is_settled for x in s.lacking if x not in hopeless)
     points = tuple(lacking)[:round_replicates]
     columns = [t for t, state in enumerate(states) if not state.is_settled and lacking.keys().isdisjoint(state.lacking)]
     if columns:
@@ -269,7 +281,8 @@ def _octaves(position_D: Array, x_P: Array, scale: str) -> Array:
     start, end = np.log2(x_P[[0, -1]]) if scale == "log" else x_P[[0, -1]]
     margin = OUTSIDE * (end - start)
     position_D = np.clip(np.where(np.isnan(position_D), -np.inf, position_D), start - margin, end + margin)
-    if scale == "log":
+    if scale == "log" or start < 0:
+        # Where x may be negative there are no octaves: its own units.
         return position_D
     octaves_D: Array = np.log2(np.maximum(position_D, 0.5 * x_P[x_P > 0].min()))
     return octaves_D
@@ -278,23 +291,24 @@ def _octaves(position_D: Array, x_P: Array, scale: str) -> Array:
 class _Forecast:
     """The joint covariance of sought thresholds and of the outcomes at the candidates, conditioned step by step."""
 
-    def __init__(self, target_DT: Array, predicted_DC: Array, noise_C: Array) -> None:
+    def __init__(self, target_DT: Array, predicted_DC: Array, noise_C: Array, allowed_C: NDArray[np.bool_]) -> None:
         low_T, high_T = np.quantile(target_DT, [TAIL, 1 - TAIL], axis=0)
         self.width_T = 0.5 * (high_T - low_T)
         self.num_targets = len(self.width_T)
         self.joint = np.cov(np.hstack([target_DT, predicted_DC]), rowvar=False)
         self.start_T = np.maximum(np.diag(self.joint)[: self.num_targets], 1e-12)
-        self.noise_C = noise_C
+        self.noise_C, self.allowed_C = noise_C, allowed_C
 
     def choose(
-        self, targets: list[int], precision: float, limit: int, allowed_C: NDArray[np.bool_] | None = None
+        self, targets: list[int], precision: float, limit: int, among_C: NDArray[np.bool_] | None = None
     ) -> list[int]:
         """Choose up to `limit` candidates for the given thresholds, fewer once all are expected to be narrow enough."""
         chosen: list[int] = []
         while len(chosen) < limit:
             variance_C = np.diag(self.joint)[self.num_targets :] + self.noise_C
             gain_C = np.sum(self.joint[targets, self.num_targets :] ** 2, 0) / variance_C
-            pick = int(np.argmax(gain_C if allowed_C is None else np.where(allowed_C, gain_C, -1.0)))
+            allowed_C = self.allowed_C if among_C is None else self.allowed_C & among_C
+            pick = int(np.argmax(np.where(allowed_C, gain_C, -1.0)))
             chosen.append(pick)
             self.condition(pick)
             left_T = np.maximum(np.diag(self.joint)[: self.num_targets] / self.start_T, 0)

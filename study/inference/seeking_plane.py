@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from study.inference.boundary import BoundaryFit, fit_boundary
 from study.inference.noise import Array
 from study.inference.plane import DISCREPANCY_MEAN, discrepancy_kernel, variances
+from study.inference.statements import CEILING_FLAG, MISFIT_FLAG
 
 NUM_POSITIONS = 13
 # A boundary outside the range is taken to lie this far outside: that it does is worth knowing, how far is not.
@@ -93,12 +94,13 @@ def _proposal(fit: BoundaryFit, point_X2: Array, reason: str) -> PlaneProposal:
 
 def _why_settled(fit: BoundaryFit, precision: float, num_replicates: int) -> str | None:
     """Return why more replicates would not change the statement, or None where they would."""
-    if not fit.converged:
+    if not fit.converged or MISFIT_FLAG in fit.flags:
         return None
     if fit.half_width is not None:
         return "the band is as narrow as wanted" if fit.half_width <= precision else None
     if np.isnan(fit.median).any():
-        return "no rise distinguishable from noise" if num_replicates >= LEAST_LOOK else None
+        why = "the ceiling is not reached" if CEILING_FLAG in fit.flags else "no rise distinguishable from noise"
+        return why if num_replicates >= LEAST_LOOK else None
     return "the boundary lies outside the range"
 
 

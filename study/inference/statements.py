@@ -24,6 +24,11 @@ NOT_CONVERGED_FLAG = "the sampler has not converged"
 PEAK_FLAG = "the curve peaks below the level"
 MISFIT_FLAG = "the residuals reject the fitted curve"
 NON_MONOTONE_FLAG = "non-monotone beyond noise"
+FLOOR_FLAG = "a seed's floors differ along the axis: a share of the rise depends on where they were measured"
+
+NO_RISE_REASON = "no rise above the floor distinguishable from noise"
+UNLIKE_REASON = "no rise above the floor, but the residuals reject a flat curve; do outcomes lie below their floor?"
+CEILING_REASON = "the ceiling is not reached, so that the share of the rise within the range bounds nothing"
 
 
 class CrossingStatus(enum.StrEnum):
@@ -82,7 +87,8 @@ def crossing_of(
     """Turn draws of a crossing into a statement: the median decides between a number and a censored bound.
 
     Draws without a crossing (nan) are left out of the interval; more than a tail of them are the statement's reason.
-    ``is_open`` says that the ceiling lies beyond the range, so that a fraction of it is bounded from one side alone.
+    ``is_open`` says that the ceiling lies beyond the range, so that a fraction of it is bounded from one side alone,
+    and by nothing where that side lies outside the range.
     """
     tails = [(1 - confidence) / 2, 0.5, (1 + confidence) / 2]
     has_crossing = ~np.isnan(position_D)
@@ -94,6 +100,8 @@ def crossing_of(
     if np.isinf(median_u) and np.isinf(low_u) and np.isinf(high_u) and low_u != high_u:
         inside = position_D[np.isfinite(position_D)]
         median_u = np.median(inside) if len(inside) else 0.5
+    if is_open and median_u == (-np.inf if rising else np.inf):
+        return no_crossing(confidence, CEILING_REASON)
     low, high = (float(to_x(np.clip(u, 0, 1))) for u in (low_u, high_u))
     # A bound inside the range means that a crossing just inside it is not excluded.
     probably = "" if (high_u if median_u < 0 else low_u) == median_u else "probably "

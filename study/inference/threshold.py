@@ -15,11 +15,15 @@ from study.inference.noise import Array
 from study.inference.posterior import NUM_DRAWS
 from study.inference.statements import (
     CEILING_FLAG,
+    FLOOR_FLAG,
+    MISFIT_FLAG,
     NO_RISE_FLAG,
+    NO_RISE_REASON,
     NOT_CONVERGED_FLAG,
     PEAK_FLAG,
     RISE_BAYES_FACTOR,
     START_CEILING_FLAG,
+    UNLIKE_REASON,
     Crossing,
     CrossingStatus,
     crossing_of,
@@ -30,6 +34,8 @@ from study.inference.statements import (
 __all__ = ["Crossing", "CrossingStatus", "CurveFit", "CurvePosterior", "curve_posterior", "fit_curve"]
 
 GRID_SIZE = 100
+# A seed's floors are taken for one number. They may differ by this share of the height between points.
+FLOOR_RANGE = 0.1
 # Draws behind the band, which needs fewer than the ends of an interval.
 BAND_DRAWS = 400
 
@@ -110,6 +116,8 @@ def fit_curve(
     has_rise = curves.log_bayes_factor > np.log(RISE_BAYES_FACTOR)
     if not has_rise:
         flags = (NO_RISE_FLAG, *flags)
+    if data.floor_range > FLOOR_RANGE * posterior.unit:
+        flags = (*flags, FLOOR_FLAG)
     if not curves.converged:
         flags = (*flags, NOT_CONVERGED_FLAG)
     if has_rise or fraction is None:
@@ -122,7 +130,8 @@ def fit_curve(
             flags = (*flags, PEAK_FLAG)
     else:
         rising_D = falling_D = np.full_like(level_D, np.nan)
-        rising = falling = no_crossing(confidence, "no rise above the floor distinguishable from noise")
+        reason = UNLIKE_REASON if MISFIT_FLAG in flags else NO_RISE_REASON
+        rising = falling = no_crossing(confidence, reason)
     peak_3 = data.to_x(np.quantile(curves.peak_D, tails))
     return CurveFit(
         rising=rising, falling=falling, floor=posterior.floor,

@@ -106,6 +106,8 @@ def judge(draws: ArrayLike, predicted: float, margin_octaves: float, *, lowest: 
     p_equivalent = 2 * max(share(high_D > margin_octaves), share(low_D < -margin_octaves))
     p_different = 2 * min(share(low_D <= margin_octaves), share(high_D >= -margin_octaves))
     verdict = _verdict(p_equivalent, p_different, min(p_equivalent, p_different))
+    missing = float(np.mean(np.isnan(draws_D)))
+    is_doubtful = verdict is Verdict.UNDECIDED and missing > ERROR_RATE / 2
     return Judgement(
         verdict=verdict,
         alone=verdict,
@@ -115,6 +117,7 @@ def judge(draws: ArrayLike, predicted: float, margin_octaves: float, *, lowest: 
         num_together=1,
         margin_octaves=margin_octaves,
         num_draws=len(draws_D),
+        reason=f"{missing:.0%} of the draws have no such crossing" if is_doubtful else "",
     )
 
 
