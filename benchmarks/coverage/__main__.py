@@ -5,9 +5,10 @@
 
 Parts: ``fixed`` (a grid of eleven points with 3, 5 or 8 seeds), ``adaptive`` (six points, then limit seeking until the
 half-width is 1/4 octave or 60 replicates are spent), ``recognition`` and ``recognition_adaptive`` (kinds of curves),
-``binary`` (success or failure, beside psignifit), ``bootstrap`` (the cross-check on the fixed sets). Binary and each
-kind of curve have a fifth as many sets. A fit that does not converge or breaks down counts as not covered, as does "no
-crossing" where there is one. The ``binary`` part needs psignifit: pip install --no-deps psignifit==4.3
+``binary`` (success or failure, beside psignifit), ``binary_adaptive`` (searches of a share of successes),
+``bootstrap`` (the cross-check on the fixed sets). Binary and each kind of curve have a fifth as many sets. A fit that
+does not converge or breaks down counts as not covered, as does "no crossing" where there is one. The ``binary`` part
+needs psignifit: pip install --no-deps psignifit==4.3
 """
 
 import argparse
@@ -20,11 +21,12 @@ from benchmarks.coverage.designs import SIDES, Design, Statement, simulate
 from benchmarks.coverage.parallel import spread
 from benchmarks.coverage.recognition import KINDS, recognition_table
 from benchmarks.coverage.sets import Kind
+from benchmarks.coverage.successes import success_lines
 from benchmarks.coverage.tables import coverage_table, failures, worst_stratum
 
 RECOGNITION_SEEDS = 5
 RECOGNITION: dict[str, Design] = {"recognition": "fixed", "recognition_adaptive": "adaptive"}
-PARTS = ("fixed", "adaptive", *RECOGNITION, "binary", "bootstrap")
+PARTS = ("fixed", "adaptive", *RECOGNITION, "binary", "binary_adaptive", "bootstrap")
 
 
 def coverage_lines(design: Design, seed: int, sets: int, processes: int) -> Iterable[str]:
@@ -58,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             lines = recognition_lines(RECOGNITION[part], options.seed, options.sets // 5, options.processes)
         elif part == "binary":
             lines = binary_lines(options.seed, options.sets // 5, options.processes)
+        elif part == "binary_adaptive":
+            lines = success_lines(options.seed, options.sets // 5, options.processes)
         else:
             lines = coverage_lines(part, options.seed, options.sets, options.processes)
         print(f"## {part}, seed {options.seed}\n", *lines, sep="\n")
