@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.designs import DesignRecord, load_design
-from analysis.fits import crossing_json
+from analysis.fits import SearchEnd, crossing_json, slice_key
 from analysis.frames import replicates_frame
 from analysis.law_words import law_json
 from analysis.laws import LawLine, corrected
@@ -48,19 +48,20 @@ class StudyAnswer:
         return tuple(itertools.chain.from_iterable(groups))
 
 
-def answer(ledger: Ledger, study_hash: str | None = None, precision: float | None = None) -> StudyAnswer:
-    """Compute a design's answer from its ledger; ``precision`` (octaves) is what a search was asked for."""
+def answer(ledger: Ledger, study_hash: str | None = None, ends: Mapping[str, SearchEnd] | None = None) -> StudyAnswer:
+    """Compute a design's answer from its ledger; ``ends`` says by :func:`slice_key` how each search ended."""
+    ends = ends or {}
     design = load_design(ledger, study_hash)
     frame = replicates_frame(ledger, design.hash)
     reported = frame[frame["role"] == "reported"]
     slices = []
-    planes = list(make_planes(design, reported, precision)) if design.is_plane else []
+    planes = list(make_planes(design, reported, ends)) if design.is_plane else []
     for others, grid in () if design.is_plane else _slices(design):
         part, tuning = reported, frame[frame["role"] == "tuning"]
         for path, value in others.items():
             part, tuning = (rows[rows[path] == value] if len(rows) else rows for rows in (part, tuning))
         slices += [
-            make_slice(ledger, design, criterion, others, grid, part, tuning, precision)
+            make_slice(ledger, design, criterion, others, grid, part, tuning, ends.get(slice_key(others)))
             for criterion in design.criteria
         ]
     heights = [height.laws for plane in planes for height in plane.heights]
@@ -138,7 +139,7 @@ def to_json(answer_: StudyAnswer) -> dict[str, Any]:
                 "escapes": None if part.escapes is None else vars(part.escapes),
                 "outcomes": part.outcomes,
                 "bootstrap": [crossing_json(found) for found in part.cross_check],
-                "search": None if part.search is None else vars(part.search),
+                "search": None if part.search is None else part.search.as_json(),
                 "sensitivity": [shift(found) for found in part.shifts],
             }
         )

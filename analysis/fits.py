@@ -1,7 +1,9 @@
 """What the replicates of one slice say of its threshold: the fit, a cross-check of it, and how its search ended."""
 
+import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import pandas as pd
@@ -69,27 +71,52 @@ def half_width(crossing: Crossing) -> float | None:
     return 0.5 * math.log2(crossing.high / crossing.low) if crossing.low > 0 else None
 
 
+def slice_key(others: Mapping[str, Any]) -> str:
+    """What names a slice to an answer: the values of its recipe and further axes."""
+    return json.dumps(dict(others), sort_keys=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchEnd:
+    """What was asked of a search, in octaves, and whether more replicates would change its statement, and why."""
+
+    precision: float
+    is_settled: bool
+    reason: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """How far a search came: rounds and replicates reported, and the widest half of the sought intervals in octaves."""
+    """How far a search came: rounds and replicates reported, and the widest half of the sought intervals in octaves.
+
+    ``end`` is None where only the ledger is known, which holds what was measured, not what was wanted.
+    """
 
     num_rounds: int
     num_points: int
     num_replicates: int
     half_width: float | None
-    precision: float | None
+    end: SearchEnd | None
 
     def sentence(self) -> str:
         """One line of text."""
-        spent = f"{self.num_rounds} rounds, {self.num_replicates} replicates at {self.num_points} points"
-        if self.half_width is None:
-            return f"sought in {spent}"
-        if self.precision is not None and self.half_width > self.precision:
-            return f"ended at {self.half_width:.2g} octave, wanted {self.precision:g}: {spent}"
-        return f"sought to {self.half_width:.2g} octave in {spent}"
+        rounds = f"{self.num_rounds} round{'s' * (self.num_rounds != 1)}"
+        spent = f"{rounds}, {self.num_replicates} replicates at {self.num_points} points"
+        width = "" if self.half_width is None else f" to {self.half_width:.2g} octave"
+        if self.end is None or (self.half_width is not None and self.half_width <= self.end.precision):
+            return f"sought{width} in {spent}"
+        if self.end.is_settled:
+            return f"sought{width} in {spent}, settled: {self.end.reason}"
+        at = "without an interval" if self.half_width is None else f"at {self.half_width:.2g} octave"
+        return f"unsettled {at}, wanted {self.end.precision:g}: {spent}, {self.end.reason}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        end = {} if self.end is None else asdict(self.end)
+        return {name: value for name, value in vars(self).items() if name != "end"} | end
 
 
-def search_of(part: pd.DataFrame, axes: list[str], crossings: tuple[Crossing, ...], precision: float | None) -> Search:
+def search_of(part: pd.DataFrame, axes: list[str], crossings: tuple[Crossing, ...], end: SearchEnd | None) -> Search:
     """How the search of a slice came to its reported replicates ``part``, failed ones included."""
     widths = [half_width(crossing) for crossing in crossings]
     known = [width for width in widths if width is not None]
@@ -98,5 +125,5 @@ def search_of(part: pd.DataFrame, axes: list[str], crossings: tuple[Crossing, ..
         num_points=len(part[axes].drop_duplicates()),
         num_replicates=len(part),
         half_width=max(known) if known and len(known) == len(widths) else None,
-        precision=precision,
+        end=end,
     )

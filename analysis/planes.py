@@ -1,6 +1,6 @@
 """The boundary of a study in the plane of its first two axes, with the laws beside it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.designs import DesignRecord
-from analysis.fits import Search, crossing_json
+from analysis.fits import Search, SearchEnd, crossing_json, slice_key
 from analysis.frames import fit_columns, outcome_values
 from analysis.law_words import law_json
 from analysis.laws import LawLine, at_boundary
@@ -43,14 +43,14 @@ class Plane:
     outcomes: dict[str, int]
 
 
-def make_planes(design: DesignRecord, reported: pd.DataFrame, precision: float | None) -> Iterator[Plane]:
+def make_planes(design: DesignRecord, reported: pd.DataFrame, ends: Mapping[str, SearchEnd]) -> Iterator[Plane]:
     """The boundaries of a plane design, by every criterion."""
     for others in [{RECIPE: name} for name, _ in design.recipes] or [{}]:
         part = reported
         if others and len(reported):
             part = reported[reported[RECIPE] == others[RECIPE]]
         for criterion in design.criteria:
-            yield _plane(design, criterion, others, part, precision)
+            yield _plane(design, criterion, others, part, ends.get(slice_key(others)))
 
 
 def _plane(
@@ -58,7 +58,7 @@ def _plane(
     criterion: Criterion,
     others: dict[str, Any],
     part: pd.DataFrame,
-    precision: float | None,
+    end: SearchEnd | None,
 ) -> Plane:
     (x, _), (y, _), *_ = design.axes
     usable = part[part["outcome"].isin(["ok", "collapsed", "diverged"])]
@@ -70,7 +70,7 @@ def _plane(
             num_points=len(part[[x, y]].drop_duplicates()),
             num_replicates=len(part),
             half_width=None if fit is None else fit.half_width,
-            precision=precision,
+            end=end,
         )
     return Plane(
         others=others,
@@ -128,7 +128,7 @@ def plane_json(plane: Plane, design: DesignRecord) -> dict[str, Any]:
             for height in plane.heights
         ],
         "points": _points(plane, x, y),
-        "search": None if plane.search is None else vars(plane.search),
+        "search": None if plane.search is None else plane.search.as_json(),
         "outcomes": plane.outcomes,
     }
 

@@ -9,12 +9,13 @@ import pandas as pd
 from analysis.answer import StudyAnswer, answer, to_json
 from analysis.designs import DesignRecord
 from analysis.figures import draw_answer, figure_bytes
-from analysis.fits import sought_crossings
+from analysis.fits import SearchEnd, sought_crossings
 from analysis.law_words import word_laws, word_verdicts
 from analysis.moments import falls_at
 from analysis.planes import Plane
 from analysis.sensitivity import Shift
 from analysis.slices import Slice, mean_curve
+from study.inference.statements import CEILING_FLAG, START_CEILING_FLAG
 from study.results.ledger import Ledger
 
 # What the rising and the falling crossing of an axis are called; a crossing without a name is none of the question.
@@ -26,6 +27,8 @@ _WORDS = {
     "batch.eval": ("minimum batch", "maximum batch", "batch"),
     "model.num_blocks": ("", "maximum depth", "depth"),
 }
+# An absolute level asks nothing of the ceiling.
+_OF_A_SHARE = (CEILING_FLAG, START_CEILING_FLAG)
 _FLOORS = {"before": "floor", "chance": "chance", "zero": "floor"}
 
 
@@ -39,12 +42,12 @@ class Report:
     data: str
 
 
-def make_report(ledger: Ledger, study_hash: str | None = None, precision: float | None = None) -> Report:
+def make_report(ledger: Ledger, study_hash: str | None = None, ends: Mapping[str, SearchEnd] | None = None) -> Report:
     """Compute the answer of a design, write its figure and data next to the ledger, and word it.
 
-    ``precision`` is what a search was asked for, in octaves: the ledger holds what was measured, not what was wanted.
+    ``ends`` says by ``slice_key`` how each search ended: the ledger holds what was measured, not what was wanted.
     """
-    result = answer(ledger, study_hash, precision)
+    result = answer(ledger, study_hash, ends)
     folder = f"reports/{result.design.hash}"
     stem = f"{folder}/{result.design.study}"
     figure = draw_answer(result)
@@ -118,7 +121,7 @@ def _word_slice(result: StudyAnswer, part: Slice) -> list[str]:
     lines += word_laws(part.laws)
     if part.criterion is design.criterion:
         lines += _word_outcomes(part.outcomes)
-    lines += [f"note: {flag}" for flag in fit.flags]
+    lines += [f"note: {flag}" for flag in fit.flags if part.criterion.level is None or flag not in _OF_A_SHARE]
     lines += _word_diverged(part.frame)
     if part.fit_without_diverged is not None:
         word = low_word if low_word and design.flank != "falling" else high_word

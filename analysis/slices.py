@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.designs import DesignRecord
 from analysis.escape import EscapeComparison, compare_escapes
-from analysis.fits import Search, cross_check, fit_criterion, search_of, sought_crossings
+from analysis.fits import Search, SearchEnd, cross_check, fit_criterion, search_of, sought_crossings
 from analysis.frames import measured, outcome_values, raw_knn
 from analysis.laws import LawLine, law_lines
 from analysis.moments import METRICS, MomentsPrediction, predict_from_moments
@@ -69,7 +69,7 @@ def make_slice(
     grid: tuple[float, ...],
     part: pd.DataFrame,
     tuning: pd.DataFrame,
-    precision: float | None,
+    end: SearchEnd | None,
 ) -> Slice:
     """Everything that the reported and tuning replicates of a slice say by one criterion."""
     axis = design.axes[0][0]
@@ -84,7 +84,7 @@ def make_slice(
         untuned = untuned[untuned[path] == value]
     is_first = criterion is design.criterion
     sought = () if fit is None else sought_crossings(fit, design.flank)
-    search = search_of(part, [axis], sought, precision) if design.is_sought and is_first and len(part) else None
+    search = search_of(part, [axis], sought, end) if design.is_sought and is_first and len(part) else None
     # Least squares sees a rise in any noise: where the fit sees none there is nothing to check.
     has_crossing = any(crossing.status is not CrossingStatus.NO_CROSSING for crossing in sought)
     return Slice(

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import signal
 import sys
@@ -118,8 +119,8 @@ def _positive_float(text: str) -> float:
         value = float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"takes a number, not {text!r}") from None
-    if not value > 0:
-        raise argparse.ArgumentTypeError("must be positive")
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError("must be positive and finite")
     return value
 
 
@@ -210,8 +211,9 @@ def _print_rule(design: Design, size: PlanSize) -> None:
         f"{most if fewest == most else f'{fewest} to {most}'} points{per_slice}"
     )
     print(
-        f"until       half the width of the 95 % interval is at most {budget.precision:g} octaves, or it is censored "
-        f"for sure, or {budget.max_replicates} replicates are reported{per_slice}"
+        f"until       half the width of the 95 % interval is at most {budget.precision:g} octaves"
+        f"{' in the mean along the line' if design.plane else ''}, or more replicates would not change the statement, "
+        f"or {budget.max_replicates} replicates are reported{per_slice}"
     )
     if design.nuisance:
         print(

@@ -8,6 +8,7 @@
 An optimiser looks for the best value of a parameter; this looks for the value from which the objective holds a level.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -32,7 +33,11 @@ NO_PRECISION = 1e-9
 
 
 class ThresholdSampler(BaseSampler):
-    """Propose values of one parameter that narrow the threshold of the objective; another sampler does the rest.
+    """Propose values of one parameter that narrow the threshold of the objective.
+
+    Other parameters come from another sampler, which the study's direction steers, and the threshold is then one over
+    whatever they were: for the threshold at the best of them, fix them or tune them within the objective. Values are a
+    grid of an eighth of an octave.
 
     Parameters
     ----------
@@ -94,6 +99,16 @@ class ThresholdSampler(BaseSampler):
         if not trials:
             raise ValueError(f"No completed trial has a value of {self.parameter!r} yet; call study.optimize first.")
         x_N, outcome_N, floor_N = self._columns(trials)
+        if len(np.unique(x_N)) == len(x_N):
+            raise ValueError("No value has been tried twice, so the noise is unknown; run more trials.")
+        others = {name for trial in trials for name in trial.params} - {self.parameter}
+        varied = sorted(name for name in others if len({trial.params.get(name) for trial in trials}) > 1)
+        if varied:
+            warnings.warn(
+                f"The threshold of {self.parameter!r} is one over the values of {', '.join(varied)} that were tried, "
+                "and its interval takes their differences for noise; fix them, or tune them within the objective.",
+                stacklevel=2,
+            )
         scale = "log" if self._is_log(trials[-1].distributions[self.parameter]) else "linear"
         fit = fit_curve(
             x_N, outcome_N, np.arange(len(x_N)), floor_N, fraction=self.fraction, level=self.level, scale=scale
@@ -160,13 +175,30 @@ class ThresholdSampler(BaseSampler):
         ended = Counter(float(other.params[self.parameter]) for other in others if other.state.is_finished())
         results = Counter(x_N.tolist())
         hopeless = [x for x, count in ended.items() if count - results[x] >= max(2, results[x])]
+        left_C = grid_C[~np.isin(grid_C, hopeless)]
         proposal = propose(
             x_N, outcome_N, np.arange(len(x_N)), floor_N, fraction=self.fraction, level=self.level, flank=self.flank,
             scale="log" if self._is_log(distribution) else "linear",
-            candidates=[x for x in grid_C if x not in hopeless], precision=NO_PRECISION,
+            candidates=left_C, precision=NO_PRECISION,
             round_replicates=1, pending=pending, hopeless=hopeless,
         )  # fmt: skip
-        return proposal.points[0] if proposal.points else least_asked
+        if proposal.points:
+            return proposal.points[0]
+        estimate = self._estimate(study)
+        if estimate is None or not len(left_C):
+            return least_asked
+        # No value is left inside the interval: of the two next to the threshold, the one that was asked less.
+        nearest_C = left_C[np.argsort(np.abs(left_C - estimate), kind="stable")]
+        return float(min(nearest_C[:2], key=lambda x: asked[float(x)]))
+
+    def _estimate(self, study: Study) -> float | None:
+        """The threshold, where there is one."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            try:
+                return self.threshold(study).estimate
+            except ValueError:
+                return None
 
     def _measured(self, study: Study) -> list[FrozenTrial]:
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

@@ -78,7 +78,7 @@ class ProgressDisplay:
         """Announce a recorded round and, where limits are sought, how well they are known before it."""
         cells = len({entry.cell for entry in planned.entries})
         words = _PURPOSE_WORDS[planned.purpose]
-        line = f"round {index}: {words}, {len(planned.entries)} replicates in {cells} cells"
+        line = f"round {index}: {words}, {_count(len(planned.entries), 'replicate')} in {_count(cells, 'cell')}"
         self.say("; ".join([line, *_limits_known(planned)]))
 
     def on_halved(self, planned: int, sizes: list[int]) -> None:
@@ -107,6 +107,10 @@ class ProgressDisplay:
         )
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def _limits_known(planned: "PlannedRound") -> list[str]:
     """How many limits are settled, and the widest half-width of those that are not."""
     if not planned.slices:
@@ -117,7 +121,7 @@ def _limits_known(planned: "PlannedRound") -> list[str]:
     if len(planned.slices) > 1:
         parts.append(f"{len(planned.slices) - len(open_)} of {len(planned.slices)} limits settled")
     if widths:
-        parts.append(f"known to {max(widths):.2f} octaves{' at the widest' if len(widths) > 1 else ''}")
+        parts.append(f"known to about {max(widths):.2g} octaves{' at the widest' if len(widths) > 1 else ''}")
     reasons = Counter(state.reason for state in open_ if state.half_width is None)
     parts += [f"{count} limits: {reason}" if count > 1 else reason for reason, count in reasons.items()]
     return parts

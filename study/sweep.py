@@ -179,20 +179,18 @@ def run(options: argparse.Namespace, prepared: Prepared) -> int:
     if exit_code in (0, EXIT_FAILED) and (unsettled := state.unsettled_slices()):
         print(budget_sentence(design, unsettled), file=sys.stderr)
         exit_code = exit_code or EXIT_BUDGET
-    return _print_answer(options, ledger, design, exit_code)
+    return _print_answer(options, ledger, design, state.slice_states(), exit_code)
 
 
 def budget_sentence(design: Design, unsettled: "Sequence[SliceState]") -> str:
     """Which limits are less certain than was asked for, and what to do."""
-    widths = []
-    for state in unsettled:
-        width = (
-            f"not bounded ({state.reason})" if state.half_width is None else f"known to {state.half_width:.2f} octaves"
-        )
-        widths.append(f"{state.slice.name or design.scientific[0].label} is {width} after {state.num_planned}")
+    ended = [
+        f"{state.slice.name or design.scientific[0].label} after {state.num_planned} ({state.reason})"
+        for state in unsettled
+    ]
     return (
-        f"the replicates ended before the precision of {design.budget.precision:g} octaves: {'; '.join(widths)} "
-        "replicates. The same command with a larger --max-replicates goes on from here, with a larger --precision it "
+        f"the replicates ended before the precision of {design.budget.precision:g} octaves: {'; '.join(ended)}. "
+        "The same command with a larger --max-replicates goes on from here, with a larger --precision it "
         "asks for less"
     )
 
@@ -285,15 +283,28 @@ def _run_open_rounds(options: argparse.Namespace, prepared: Prepared, state: "Sw
     return 0
 
 
-def _print_answer(options: argparse.Namespace, ledger: "Ledger", design: Design, exit_code: int) -> int:
+def _print_answer(
+    options: argparse.Namespace,
+    ledger: "Ledger",
+    design: Design,
+    states: "Sequence[SliceState]",
+    exit_code: int,
+) -> int:
     from analysis.answer import to_json
+    from analysis.fits import SearchEnd, slice_key
     from analysis.report import make_report
 
     if not ledger.names("replicates"):
         if options.json:
             print(json.dumps({"study": design.study, "design": design.hash, "num_planned": 0, "exit_code": exit_code}))
         return exit_code
-    report = make_report(ledger, design.hash, design.budget.precision if design.is_sought else None)
+    ends = {
+        slice_key(state.slice.others): SearchEnd(
+            precision=design.budget.precision, is_settled=state.is_settled, reason=state.reason
+        )
+        for state in states
+    }
+    report = make_report(ledger, design.hash, ends)
     if options.json:
         print(json.dumps(to_json(report.answer) | {"figure": report.figure, "exit_code": exit_code}))
     else:

@@ -82,12 +82,15 @@ class SweepState:
         """Whether nothing is left to run; records nothing."""
         return not self.open_replicates() and not self.planner.next_round(self.rounds, self.settled)
 
-    def unsettled_slices(self) -> tuple[SliceState, ...]:
-        """The slices whose limit is less certain than was asked for and that no further replicate is planned for."""
+    def slice_states(self) -> tuple[SliceState, ...]:
+        """How far the search in every slice came; empty where none is sought or a round is still open."""
         if not self.design.is_sought or self.open_replicates():
             return ()
-        states = self.planner.slice_states(self.rounds, self.settled)
-        return tuple(state for state in states if not state.is_settled and not state.points)
+        return self.planner.slice_states(self.rounds, self.settled)
+
+    def unsettled_slices(self) -> tuple[SliceState, ...]:
+        """The slices whose limit is less certain than was asked for and that no further replicate is planned for."""
+        return tuple(state for state in self.slice_states() if not state.is_settled and not state.points)
 
     def num_by_role(self) -> tuple[int, int]:
         """Settled replicates that tuned nuisances, and those that are reported."""

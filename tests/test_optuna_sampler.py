@@ -105,6 +105,16 @@ class TestSeeking:
         crossing = study.sampler.threshold(study)
         assert crossing.low < 37 < crossing.high
 
+    def test_a_step_that_no_value_is_left_in_is_repeated_at_its_sides(self) -> None:
+        study = sought(20, lambda x: 0.9 if x > 37 else 0.1)
+        crossing = study.sampler.threshold(study)
+        assert all(abs(math.log2(batch / crossing.estimate)) < 0.5 for batch in batches(study)[-3:])
+
+    def test_trials_without_a_repeat_ask_for_more(self) -> None:
+        study = told(FIRST)
+        with pytest.raises(ValueError, match="run more trials"):
+            study.sampler.threshold(study)
+
     def test_a_crossing_outside_the_range_is_said_to_be_outside(self) -> None:
         study = sought(outcome=noisy(lambda x: 0.9), num_trials=10)
         assert study.sampler.threshold(study).describe("batch").startswith("below 2")
@@ -162,6 +172,15 @@ class TestOtherParameters:
         assert learning_rates(inside, with_batch=True) == learning_rates(RandomSampler(seed=5), with_batch=False)
 
     @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+    def test_a_threshold_over_varied_values_of_others_comes_with_a_warning(self, found: optuna.Study) -> None:
+        study = optuna.create_study(sampler=ThresholdSampler("batch", level=0.5, floor=0.1, seed=2))
+        study.optimize(
+            lambda trial: rise(trial.suggest_int("batch", 2, 2048, log=True), 37 + trial.suggest_float("rate", 0, 9)),
+            n_trials=9,
+        )
+        with pytest.warns(UserWarning, match="one over the values of rate that were tried"):
+            study.sampler.threshold(study)
+
     def test_a_sampler_that_draws_jointly_never_draws_the_sought_one(self) -> None:
         jointly = optuna.samplers.TPESampler(seed=1, multivariate=True, n_startup_trials=2)
         sampler = ThresholdSampler("batch", level=0.5, floor=0.1, others=jointly)

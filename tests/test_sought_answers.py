@@ -11,7 +11,7 @@ import pytest
 from analysis.answer import StudyAnswer, answer, to_json
 from analysis.designs import load_design
 from analysis.figures import draw_answer
-from analysis.fits import Search, half_width
+from analysis.fits import Search, SearchEnd, half_width, slice_key
 from analysis.report import word_answer
 from study.config import Replicate
 from study.design import Design
@@ -69,7 +69,10 @@ POINTS = [[{"data.strength": x} for x in round_] for round_ in ROUNDS]
 @pytest.fixture(scope="module")
 def sought(tmp_path_factory: pytest.TempPathFactory) -> StudyAnswer:
     design = sought_design()
-    return answer(run(tmp_path_factory.mktemp("sought"), design, POINTS, follows("one_block")), precision=0.25)
+    return answer(
+        run(tmp_path_factory.mktemp("sought"), design, POINTS, follows("one_block")),
+        ends={slice_key({}): SearchEnd(precision=0.25, is_settled=True, reason="")},
+    )
 
 
 class TestAlongAnAxis:
@@ -118,20 +121,23 @@ class TestAlongAnAxis:
         assert "1 of 14 reported replicates failed and are left out" in words
 
     @pytest.mark.parametrize(
-        ("half", "precision", "start"),
+        ("half", "is_settled", "sentence"),
         [
-            (0.2, 0.25, "sought to 0.2 octave in 4 rounds"),
-            (0.4, 0.25, "ended at 0.4 octave, wanted 0.25: 4 rounds"),
-            (0.4, None, "sought to 0.4 octave in 4 rounds"),
-            (None, 0.25, "sought in 4 rounds"),
+            (0.2, True, "sought to 0.2 octave in SPENT"),
+            (0.4, True, "sought to 0.4 octave in SPENT, settled: so it is"),
+            (None, True, "sought in SPENT, settled: so it is"),
+            (0.4, False, "unsettled at 0.4 octave, wanted 0.25: SPENT, so it is"),
+            (None, False, "unsettled without an interval, wanted 0.25: SPENT, so it is"),
+            (0.4, None, "sought to 0.4 octave in SPENT"),
+            (None, None, "sought in SPENT"),
         ],
     )
     def test_the_end_of_a_search_is_said_against_what_was_wanted(
-        self, half: float | None, precision: float | None, start: str
+        self, half: float | None, is_settled: bool | None, sentence: str
     ) -> None:
-        search = Search(num_rounds=4, num_points=9, num_replicates=31, half_width=half, precision=precision)
-        assert search.sentence().startswith(start)
-        assert search.sentence().endswith("31 replicates at 9 points")
+        end = None if is_settled is None else SearchEnd(precision=0.25, is_settled=is_settled, reason="so it is")
+        search = Search(num_rounds=4, num_points=9, num_replicates=31, half_width=half, end=end)
+        assert search.sentence() == sentence.replace("SPENT", "4 rounds, 31 replicates at 9 points")
 
     def test_an_open_interval_has_no_half_width(self) -> None:
         closed = Crossing(status=CrossingStatus.FOUND, estimate=2.0, low=1.0, high=4.0)
@@ -211,7 +217,8 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> StudyAnswer:
     near: list[Values] = [{"data.strength": x, "batch.eval": y} for x in (1.41, 1.68) for y in (30, 60, 120)]
     rounds: list[list[Values]] = [[*stage_one], near, near]
     ledger = run(tmp_path_factory.mktemp("plane"), design, rounds, follows("one_block"))
-    return answer(ledger, precision=0.2)
+    end = SearchEnd(precision=0.2, is_settled=False, reason="the interval is wider than wanted")
+    return answer(ledger, ends={slice_key({}): end})
 
 
 class TestInAPlane:

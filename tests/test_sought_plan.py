@@ -279,6 +279,15 @@ class TestBudget:
         play(planner_for(sought_design()), row_of)
         assert [22.0 in asked["candidates"] for asked in scripted.asked] == [True, True, False, False]
 
+    def test_a_point_that_mostly_fails_does_not_take_the_budget_although_it_was_measured_once(self) -> None:
+        def row_of(entry: Entry) -> Row:
+            failed = batch(entry) == 4 and entry.replicate.seed != 101
+            return row(None, Outcome.FAILED, None) if failed else row(0.5)
+
+        budget = dataclasses.replace(BUDGET, max_replicates=30)
+        _, rounds, _ = play(planner_for(sought_design(budget=budget)), row_of)
+        assert sum(batch(e) == 4 for round_ in rounds for e in round_) <= 5
+
     def test_a_plane_with_one_end_that_always_fails_ends_unsettled_without_an_error(self) -> None:
         strengths = Axis(path="data.strength", values=(0.2, 0.4, 0.8), label="strength", steps_per_octave=2)
         few = Axis(path="batch.train", values=(4, 16), label="batch", steps_per_octave=1, multiple=2)

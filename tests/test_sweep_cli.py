@@ -334,12 +334,12 @@ class TestSeeking:
         assert rounds == [
             "round 0: tuning nuisances, 9 replicates in 3 cells",
             "round 1: reported replicates, 3 replicates in 3 cells",
-            "round 2: limit seeking, 1 replicates in 1 cells; known to 0.67 octaves",
-            "round 3: limit seeking, 1 replicates in 1 cells; known to 0.50 octaves",
+            "round 2: limit seeking, 1 replicate in 1 cell; known to about 0.67 octaves",
+            "round 3: limit seeking, 1 replicate in 1 cell; known to about 0.5 octaves",
         ]
         assert "9 tuning and 5 reported replicates in the ledger" in err
 
-    def test_a_budget_that_ends_before_the_precision_exits_4_and_says_how_wide_the_limit_is_and_what_to_do(
+    def test_a_budget_that_ends_before_the_precision_exits_4_and_says_what_to_do(
         self, storage: Path, no_ray: Callable[[ResultOf], None], capsys: pytest.CaptureFixture[str]
     ) -> None:
         no_ray(rise_and_fall)
@@ -348,9 +348,9 @@ class TestSeeking:
             assert sweep.main(arguments) == 4
             err = capsys.readouterr().err
             assert err.splitlines()[-1] == (
-                "the replicates ended before the precision of 0.25 octaves: training batch (rows) is known to 0.40 "
-                "octaves after 5 replicates. The same command with a larger --max-replicates goes on from here, with a "
-                "larger --precision it asks for less"
+                "the replicates ended before the precision of 0.25 octaves: training batch (rows) after 5 (scripted). "
+                "The same command with a larger --max-replicates goes on from here, with a larger --precision it asks "
+                "for less"
             )
         assert sweep.main([*arguments, "--precision", "0.4"]) == 0
         assert sweep.main([*arguments[:-1], "8"]) == 0

@@ -1,7 +1,7 @@
 """Do searches of a share of seeds that succeed stop with the truth inside their interval?
 
-Success rises from 0 to 1 by one of the four families of flanks; six points with four seeds come first, then rounds until
-the half-width is as wanted or the replicates run out. Every replicate has a seed of its own, as in a study.
+Success rises from 0 to 1 by one of the four families of flanks; six points with four seeds come first, then rounds
+until the half-width is as wanted or the replicates run out. Every replicate has a seed of its own, as in a study.
 """
 
 from collections.abc import Iterable

@@ -14,7 +14,7 @@ are independent there, and would miss that a seed which fails early fails early 
 |---|---|
 | direction | half: one constant rate, uniform from 0 to 1; else 3/8 a rise, 3/8 a fall, 1/4 a rise and a fall |
 | threshold of a flank | uniform over the range and 0.3 of it beyond either end |
-| 10-90 % width | 3/4: log-normal, median 0.2 of the range, 95 % 0.04 to 1; 1/4, a step: 0.01, 0.0014 to 0.07 |
+| 10-90 % width | 3/4: log-normal, median 0.3 of the range, 95 % 0.04 to 2; 1/4, a step: 0.01, 0.0014 to 0.07 |
 | floor, 1 - ceiling | Beta(1, 10) each |
 | rho | uniform from 0 to 0.9 where a seed was run at several points; else there is none |
 
@@ -32,7 +32,7 @@ from study.inference.noise import Array
 
 # Success may change in a step, which outcomes measured on a scale hardly do: without it the interval of a clean
 # separation would stay clear of the ends of its gap.
-LOG_WIDTH_MEAN, LOG_WIDTH_SD = np.log(0.2), 0.8
+LOG_WIDTH_MEAN, LOG_WIDTH_SD = np.log(0.3), 1.0
 STEP_SHARE, LOG_STEP_MEAN, LOG_STEP_SD = 0.25, np.log(0.01), 1.0
 RISE_ALONE, FALL_ALONE = 0.375, 0.375
 # An absent flank is coded as one further outside than any present one, by at most this.
