@@ -2,7 +2,7 @@
 
 Command: python -m study.sweep augmentation_limit
 Size:    54 to 264 replicates of 20,000 training images
-Cost:    3 minutes on two cores; on ``clusters`` a minute and a half (2026-11-25)
+Cost:    2 minutes on two cores with 54 replicates; on ``clusters`` 3 and a half with 142 (2026-11-27)
 
 On ``clusters`` (``--dataset clusters``) the strength is sigma itself, sought from 0.25 to 8 in each of eleven recipes,
 whatever theory predicts: fusion with identity weights, judged without training (one to three blocks, orthonormal and

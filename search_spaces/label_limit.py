@@ -2,7 +2,7 @@
 
 Command: python -m study.sweep label_limit
 Size:    108 to 528 replicates of 10,000 training images
-Cost:    about 9 minutes on two cores that had other work beside it (2026-11-25)
+Cost:    8 minutes on two cores with 142 replicates; on ``clusters`` 2 minutes with 158 (2026-11-27)
 
 The share of labelled training images is varied at a fixed number of training images, for InfoNCE + OAR and for
 supervised cross-entropy, each at its own best learning rate. Both see the same number of images, two views of each.

@@ -2,7 +2,7 @@
 
 Command: python -m study.sweep phase_diagram
 Size:    12 to 150 replicates that are judged without training
-Cost:    a minute and a half on two cores, ``learning`` (135 replicates) a minute (2026-11-25)
+Cost:    half a minute on two cores with 24 replicates (2026-11-27)
 
 Both limits at once. On the exact data model ``fusion``: two blocks with identity weights and no residual on simplex
 centres; the boundary is P = 1/2 in the plane of sigma and the judged batch. ``learning``: one block trained for 48
