@@ -225,20 +225,25 @@ class TestSeeking:
 
 
 class TestMathematics:
-    def test_the_likelihood_is_that_of_the_literal_covariance(self) -> None:
-        """Differences between parameters, against a dense Gaussian over replicates."""
+    @staticmethod
+    def data() -> PlaneData:
+        """Nine replicates at six points; seed 2 is at a single point, where it is noise."""
         rng = np.random.default_rng(2)
         point = np.array([0, 0, 1, 2, 3, 3, 3, 4, 5])
-        data = PlaneData(
+        return PlaneData(
             u_P=rng.random(6), v_P=rng.random(6), outcome_N=rng.standard_normal(9), point_N=point,
             seed_N=np.array([0, 1, 0, 0, 0, 1, 2, 1, 1]), floor_2=np.zeros(2), floor_22=np.diag([0.01, 0.02]), unit=1.0,
             sign=1.0, scales=Scales(x_low=0.0, x_high=1.0, y_low=0.0, y_high=1.0),
         )  # fmt: skip
+
+    def test_the_likelihood_is_that_of_the_literal_covariance(self) -> None:
+        """Differences between parameters, against a dense Gaussian over replicates."""
+        rng, data = np.random.default_rng(3), self.data()
+        point = data.point_N
         likelihood = plane.PlaneLikelihood(data, rng)
         theta = 0.5 * rng.standard_normal((5, plane.NUM_PARAMETERS))
         noise, between, departure = plane.variances(theta)
         g_DP = plane.flank(theta, data.u_P, data.v_P, 1.0)
-        # Seed 2 is at a single point, where it is noise.
         shared = np.equal.outer(data.seed_N, data.seed_N) & (data.seed_N != 2)
         expected = []
         for d in range(5):
@@ -252,18 +257,63 @@ class TestMathematics:
             expected.append(-0.5 * fit - 0.5 * np.linalg.slogdet(covariance)[1])
         assert np.diff(likelihood(theta)) == pytest.approx(np.diff(expected), abs=1e-6)
 
-    def test_the_flank_is_inverted(self) -> None:
-        theta = np.random.default_rng(4).standard_normal((50, plane.NUM_PARAMETERS))
-        v, share = np.array([0.1, 0.8]), np.full((50, 2), 0.3)
-        u = plane.inverse_flank(theta, share, v, -1.0)
-        assert plane.flank(theta, u, v, -1.0) == pytest.approx(share, abs=1e-9)
+    def test_the_discrepancy_is_drawn_from_its_dense_posterior(self) -> None:
+        rng, data = np.random.default_rng(5), self.data()
+        likelihood = plane.PlaneLikelihood(data, rng)
+        one = 0.3 * rng.standard_normal(plane.NUM_PARAMETERS)
+        one[plane.DISCREPANCY] = 4.0  # a large one
+        theta = np.repeat(one[None], 20_000, 0)
+        linear = np.repeat(0.2 * rng.standard_normal((1, 7)), len(theta), 0)
+        drawn = likelihood.draw_discrepancy(theta, linear, rng)
+
+        u, v = np.append(data.u_P, 0.4), np.append(data.v_P, 0.6)
+        noise, _, variance = (float(a[0]) for a in plane.variances(theta[:1]))
+        count_P = np.bincount(data.point_N)
+        share = np.zeros((6, 2))
+        np.add.at(share, (data.point_N[data.seed_N < 2], data.seed_N[data.seed_N < 2]), 1)
+        g_P = plane.flank(theta[:1], data.u_P, data.v_P, 1.0)[0]
+        fitted = g_P * (plane.rise_columns(data.v_P) @ linear[0, :3]) + low_columns(data.v_P) @ linear[0, 3:5]
+        rest = np.bincount(data.point_N, data.outcome_N) / count_P - fitted - (share / count_P[:, None]) @ linear[0, 5:]
+        kernel = variance * plane.discrepancy_kernel(u, v)
+        gain = kernel[:, :6] @ np.linalg.inv(kernel[:6, :6] + np.diag(noise * likelihood.pattern_P / count_P))
+        field = drawn @ plane.basis(u, v).T
+        assert field.mean(0) == pytest.approx(gain @ rest, abs=0.02 * np.sqrt(variance))
+        assert np.cov(field.T) == pytest.approx(kernel - gain @ kernel[:6], abs=0.05 * variance)
+
+    def test_the_basis_has_the_correlation_of_the_discrepancy(self) -> None:
+        u, v = np.random.default_rng(1).random((2, 40))
+        basis = plane.basis(u, v)
+        assert basis @ basis.T == pytest.approx(plane.discrepancy_kernel(u, v), abs=0.02)
+
+    @pytest.mark.parametrize("sign", [1.0, -1.0])
+    def test_a_crossing_lies_where_the_surface_with_its_discrepancy_is_at_the_target(self, sign: float) -> None:
+        rng = np.random.default_rng(4)
+        surfaces = plane.Surfaces(
+            theta_DK=rng.standard_normal((50, plane.NUM_PARAMETERS)), linear_D5=np.tile([0.8, 0.1, 0, 0, 0], (50, 1)),
+            discrepancy_DM=0.02 * rng.standard_normal((50, len(plane.NODES_U))), floor_D2=np.zeros((50, 2)), sign=sign,
+            log_bayes_factor=0.0, acceptance=1.0,
+        )  # fmt: skip
+        v = np.array([0.15, 0.8])
+        ends = np.stack([surfaces(0.0, v), surfaces(1.0, v)])
+        target = ends.mean(0)
+        u = surfaces.crossings(target, v)
+        rises = sign * (ends[1] - ends[0]) > 0.1
+        assert rises.sum() > 50
+        for draw, place in np.argwhere(rises):
+            there = surfaces(u[draw, place], v)[draw, place]
+            assert there == pytest.approx(target[draw, place], abs=0.01)
 
     def test_half_the_flank_is_at_the_boundary_and_its_width_is_its_width(self) -> None:
         theta = np.random.default_rng(4).standard_normal((50, plane.NUM_PARAMETERS))
         v = np.array([0.5])
-        low, half, high = (plane.inverse_flank(theta, np.full((50, 1), p), v, 1.0) for p in (0.1, 0.5, 0.9))
-        assert half == pytest.approx(plane.boundary_middle(theta, v))
-        assert (high - low)[:, 0] == pytest.approx(plane.WIDTH * np.exp(plane.WIDTH_LOG_SD * theta[:, plane.LOG_WIDTH]))
+        middle = plane.boundary_middle(theta, v)
+        width = plane.WIDTH * np.exp(plane.WIDTH_LOG_SD * theta[:, plane.LOG_WIDTH, None])
+        assert plane.flank(theta, middle, v, 1.0) == pytest.approx(np.full((50, 1), 0.5))
+        shares = np.linspace(-6, 6, 2001)
+        for k in range(50):
+            curve = plane.flank(theta[[k]], middle[k] + width[k] * shares[:, None], v, 1.0)[:, 0]
+            low, high = np.interp([0.1, 0.9], curve, shares)
+            assert high - low == pytest.approx(1.0, abs=1e-3)
 
     def test_the_sampler_finds_two_modes_and_their_evidence(self) -> None:
         def log_like(theta_DK: Array) -> Array:

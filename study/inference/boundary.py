@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import f as f_distribution
 
 from study.inference.noise import DISCREPANCY_MEAN, Array
-from study.inference.plane import Surfaces, inverse_flank, sample_surfaces
+from study.inference.plane import Surfaces, sample_surfaces
 from study.inference.plane_data import PlaneData, check_plane, low_columns
 from study.inference.statements import (
     CEILING_FLAG,
@@ -57,7 +57,6 @@ class BoundaryPosterior:
 
     def positions(self, v_X: Array) -> Array:
         """Return u of the boundary of each draw at `v_X`, (D, X): infinite outside [0, 1], nan where nothing rises."""
-        low_DX, high_DX = self.surfaces.ends(v_X)
         first_DX, last_DX = self.surfaces(0.0, v_X), self.surfaces(1.0, v_X)
         if self.fraction is not None:
             floor_DX, rise_DX = self._floor_and_rise(v_X)
@@ -66,9 +65,7 @@ class BoundaryPosterior:
             assert self.level is not None
             target_X = (self.level - low_columns(v_X) @ self.data.floor_2) / self.data.unit
             target_DX = np.broadcast_to(target_X, first_DX.shape)
-        share_DX = (target_DX - low_DX) / np.where(high_DX == low_DX, 1.0, high_DX - low_DX)
-        inside_DX = (share_DX > 0) & (share_DX < 1)
-        u_DX = inverse_flank(self.surfaces.theta_DK, np.where(inside_DX, share_DX, 0.5), v_X, self.data.sign)
+        u_DX = self.surfaces.crossings(target_DX, v_X)
         below_DX = first_DX >= target_DX if self.is_rising else first_DX < target_DX
         above_DX = last_DX < target_DX if self.is_rising else last_DX >= target_DX
         u_DX = np.where(below_DX, -np.inf, np.where(above_DX, np.inf, u_DX))
@@ -198,7 +195,7 @@ def _misfit(data: PlaneData, surfaces: Surfaces) -> float:
         return 1.0
     mean_P = np.bincount(data.point_N, data.outcome_N) / count_P
     variance = float(np.sum((data.outcome_N - mean_P[data.point_N]) ** 2)) / spare
-    residual_DP = mean_P - surfaces(data.u_P, data.v_P)
+    residual_DP = mean_P - surfaces.flanks(data.u_P, data.v_P)
     distance_D = np.sum(residual_DP**2 / (variance / count_P + DISCREPANCY_MEAN**2), 1)
     return float(f_distribution.sf(distance_D.min() / dof, dof, spare))
 

@@ -7,9 +7,10 @@ u and v are the axes mapped to [0, 1] over the measured range; outcomes are in u
 b is a straight line plus a smooth curve through knots, the width log-linear in v, the flank a generalised logistic
 (Richards 1959) between Gompertz, logistic and mirrored Gompertz. height is quadratic and low (a lower end away from
 the measured floor) linear in v: both are integrated out in closed form, like the shifts of seeds; everything else by
-tempered particles, whose parameters are all standard normal a priori.
+tempered particles, whose parameters are all standard normal a priori. The discrepancy is drawn given the rest: a
+boundary is one of the surface with it, so that replicates at the boundary say where the outcome crosses the level.
 
-Shapes: N replicates, P points, S seeds, D posterior draws, K parameters, L linear coefficients.
+Shapes: N replicates, P points, S seeds, D posterior draws, K parameters, L linear coefficients, M nodes.
 """
 
 import functools
@@ -37,6 +38,10 @@ NOISE_SD, NOISE_LOG_SD, SEED_SD_MEAN = 0.05, np.log(10) / 1.96, 0.08
 LOG_BEND, LOG_WIDTH, WIDTH_SLOPE, SKEW, NOISE, SEEDS, DISCREPANCY = range(2 + NUM_BENDS, 9 + NUM_BENDS)
 NUM_PARAMETERS = 9 + NUM_BENDS
 NUM_PARTICLES, NUM_NULL_PARTICLES = 500, 100
+# Positions along u between which a drawn discrepancy is interpolated.
+NUM_GRID = 41
+# The discrepancy in the coordinates of so many nodes along u and v.
+NODES_U, NODES_V = (a.ravel() for a in np.meshgrid(np.linspace(0, 1, 11), np.linspace(0, 1, 6)))
 SEED = 2_718
 
 
@@ -85,15 +90,6 @@ def flank(theta_DK: Array, u_DX: Array, v_X: Array, sign: float) -> Array:
     return np.where(side < 0, 1 - rise_DX, rise_DX)
 
 
-def inverse_flank(theta_DK: Array, share_DX: Array, v_X: Array, sign: float) -> Array:
-    """Return u where g equals `share_DX` (strictly between 0 and 1), (D, X)."""
-    side, power, factor, scale = _skew(theta_DK)
-    share_DX = np.where(side < 0, 1 - share_DX, share_DX)
-    t_DX = np.log(factor) - np.log(np.maximum(share_DX**-power - 1, 1e-300))
-    u_DX: Array = boundary_middle(theta_DK, v_X) + side * sign * t_DX * _width(theta_DK, v_X) / scale
-    return u_DX
-
-
 def rise_columns(v_X: Array) -> Array:
     """Return (X, 3): constant, slope and bend of the rise along v."""
     return np.column_stack([np.ones_like(v_X), v_X - 0.5, 4 * (v_X - 0.5) ** 2 - 1 / 3])
@@ -109,11 +105,22 @@ def variances(theta_DK: Array) -> tuple[Array, Array, Array]:
     return noise_D, seed_D, discrepancy_D
 
 
-def discrepancy_kernel(u_P: Array, v_P: Array) -> Array:
-    """Return the correlation of the discrepancy between points, (P, P)."""
-    apart_u, apart_v = (u_P[:, None] - u_P) / DISCREPANCY_LENGTH_U, (v_P[:, None] - v_P) / DISCREPANCY_LENGTH_V
+def discrepancy_kernel(u_P: Array, v_P: Array, u_X: Array | None = None, v_X: Array | None = None) -> Array:
+    """Return the correlation of the discrepancy between points, (P, P), or between these and others, (P, X)."""
+    u_X, v_X = u_P if u_X is None else u_X, v_P if v_X is None else v_X
+    apart_u, apart_v = (u_P[:, None] - u_X) / DISCREPANCY_LENGTH_U, (v_P[:, None] - v_X) / DISCREPANCY_LENGTH_V
     kernel: Array = np.exp(-0.5 * (apart_u**2 + apart_v**2))
     return kernel
+
+
+@functools.cache
+def _node_factor() -> Array:
+    return np.asarray(np.linalg.cholesky(discrepancy_kernel(NODES_U, NODES_V) + 1e-6 * np.eye(len(NODES_U))))
+
+
+def basis(u_X: Array, v_X: Array) -> Array:
+    """Return functions at points (X,) whose standard normal combinations have the discrepancy's correlation, (X, M)."""
+    return np.asarray(np.linalg.solve(_node_factor(), discrepancy_kernel(NODES_U, NODES_V, u_X, v_X)).T)
 
 
 class PlaneLikelihood:
@@ -145,6 +152,7 @@ class PlaneLikelihood:
         self.lambda_P = np.maximum(value_P, 0)
         self.turn_PP = vector_PP.T * scale_P
         self.outcome_P = self.turn_PP @ mean_P
+        self.mean_P, self.share_PS, self.scale_P = mean_P, share_PS, scale_P
 
         contrast_NS = (seeds_NS - share_PS[data.point_N]) / np.sqrt(self.pattern_P[data.point_N])[:, None]
         rest_N = (data.outcome_N - mean_P[data.point_N]) / np.sqrt(self.pattern_P[data.point_N])
@@ -205,12 +213,29 @@ class PlaneLikelihood:
         return result
 
     def draw_coefficients(self, theta_DK: Array, rng: np.random.Generator) -> Array:
-        """Draw rise and lower end of each particle, (D, 5)."""
+        """Draw rise (3), lower end (2) and the shifts of the shared seeds of each particle, (D, L)."""
         g_DP = flank(theta_DK, self.data.u_P, self.data.v_P, self.data.sign)
         root_DLL, pull_DL, _ = self.normal_equations(theta_DK, g_DP)
         inner_DL = np.linalg.solve(root_DLL, pull_DL[..., None])[..., 0] + rng.standard_normal(pull_DL.shape)
         drawn_DL1 = np.linalg.solve(root_DLL.transpose(0, 2, 1), inner_DL[..., None])
-        return np.asarray(drawn_DL1[:, :5, 0], dtype=np.float64)
+        return np.asarray(drawn_DL1[:, :, 0], dtype=np.float64)
+
+    def draw_discrepancy(self, theta_DK: Array, linear_DL: Array, rng: np.random.Generator) -> Array:
+        """Draw the weights of `basis` given everything else, (D, M), each draw's sd of the discrepancy included."""
+        noise_D1, _, variance_D1 = (a[:, None] for a in variances(theta_DK))
+        g_DP = flank(theta_DK, self.data.u_P, self.data.v_P, self.data.sign)
+        fitted_DP = g_DP * (linear_DL[:, :3] @ self.rise_3P) + linear_DL[:, 3:5] @ low_columns(self.data.v_P).T
+        rest_DP = self.mean_P - fitted_DP - linear_DL[:, 5:] @ self.share_PS.T
+        # One decomposition serves all draws: they differ by their two variances alone.
+        scaled_PM = self.scale_P[:, None] * basis(self.data.u_P, self.data.v_P)
+        turn_PM, value_M, vector_MM = np.linalg.svd(scaled_PM, full_matrices=False)
+        gain_DM = value_M / (value_M**2 + noise_D1 / variance_D1)
+        mean_DM = (gain_DM * ((rest_DP * self.scale_P) @ turn_PM)) @ vector_MM
+        white_DM = rng.standard_normal((len(theta_DK), len(NODES_U)))
+        known_DM = white_DM @ vector_MM.T
+        shrink_DM = np.sqrt(noise_D1 / (noise_D1 + variance_D1 * value_M**2)) - 1
+        drawn_DM: Array = mean_DM + np.sqrt(variance_D1) * (white_DM + (shrink_DM * known_DM) @ vector_MM)
+        return drawn_DM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +244,7 @@ class Surfaces:
 
     theta_DK: Array
     linear_D5: Array  # rise (3) and lower end (2)
+    discrepancy_DM: Array  # weights of `basis`
     floor_D2: Array
     sign: float
     log_bayes_factor: float  # of a rise anywhere against none
@@ -229,11 +255,35 @@ class Surfaces:
         low_DX = self.linear_D5[:, 3:] @ low_columns(v_X).T
         return low_DX, low_DX + self.linear_D5[:, :3] @ rise_columns(v_X).T
 
+    def flanks(self, u_DX: Array | float, v_X: Array) -> Array:
+        """Return each draw's outcome over the fitted floor without its discrepancy, (D, X); u may differ per draw."""
+        low_DX, high_DX = self.ends(v_X)
+        g_DX = flank(self.theta_DK, np.broadcast_to(u_DX, low_DX.shape), v_X, self.sign)
+        return low_DX + (high_DX - low_DX) * g_DX
+
     def __call__(self, u_X: Array | float, v_X: Array) -> Array:
         """Return each draw's outcome over the fitted floor, (D, X)."""
-        low_DX, high_DX = self.ends(v_X)
-        g_DX = flank(self.theta_DK, np.broadcast_to(u_X, v_X.shape), v_X, self.sign)
-        return low_DX + (high_DX - low_DX) * g_DX
+        return self.flanks(u_X, v_X) + self.discrepancy_DM @ basis(np.broadcast_to(u_X, v_X.shape), v_X).T
+
+    def crossings(self, target_DX: Array, v_X: Array) -> Array:
+        """Return u where each draw crosses its target, (D, X): one crossing, wherever its two ends lie on two sides."""
+        grid_G = np.linspace(0, 1, NUM_GRID)
+        drawn_XDG = np.stack(
+            [self.discrepancy_DM @ basis(grid_G, np.full(NUM_GRID, v)).T for v in v_X]
+        )  # fmt: skip
+        low_DX, high_DX = np.zeros_like(target_DX), np.ones_like(target_DX)
+        for _ in range(17):
+            middle_DX = 0.5 * (low_DX + high_DX)
+            left_DX = np.clip((middle_DX * (NUM_GRID - 1)).astype(np.intp), 0, NUM_GRID - 2)
+            step_DX = middle_DX * (NUM_GRID - 1) - left_DX
+            start_DX, end_DX = (
+                np.take_along_axis(drawn_XDG, (left_DX + k).T[:, :, None], 2)[:, :, 0].T for k in (0, 1)
+            )
+            value_DX = self.flanks(middle_DX, v_X) + start_DX + step_DX * (end_DX - start_DX)
+            is_right = (value_DX >= target_DX) == (self.sign < 0)
+            low_DX, high_DX = np.where(is_right, middle_DX, low_DX), np.where(is_right, high_DX, middle_DX)
+        crossing_DX: Array = 0.5 * (low_DX + high_DX)
+        return crossing_DX
 
 
 def sample_surfaces(data: PlaneData) -> Surfaces:
@@ -249,9 +299,11 @@ def sample_surfaces(data: PlaneData) -> Surfaces:
         rng,
         num_particles=NUM_NULL_PARTICLES,
     )
+    linear_DL = likelihood.draw_coefficients(theta_DK, rng)
     return Surfaces(
         theta_DK=theta_DK,
-        linear_D5=likelihood.draw_coefficients(theta_DK, rng),
+        linear_D5=linear_DL[:, :5],
+        discrepancy_DM=likelihood.draw_discrepancy(theta_DK, linear_DL, rng),
         floor_D2=rng.multivariate_normal(np.zeros(2), data.floor_22, len(theta_DK), method="eigh"),
         sign=data.sign,
         log_bayes_factor=particles.log_evidence - flat.log_evidence,

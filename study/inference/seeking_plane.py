@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from study.inference.boundary import BoundaryFit, fit_boundary
 from study.inference.noise import Array
-from study.inference.plane import DISCREPANCY_MEAN, discrepancy_kernel, variances
+from study.inference.plane import variances
 from study.inference.statements import CEILING_FLAG, MISFIT_FLAG
 
 NUM_POSITIONS = 13
@@ -116,7 +116,7 @@ def choose(fit: BoundaryFit, candidate_C2: Array, precision: float, num: int) ->
     position_DG, outcome_DC = position_DG - position_DG.mean(0), outcome_DC - outcome_DC.mean(0)
     num_draws = len(outcome_DC)
     shared_GC = position_DG.T @ outcome_DC / num_draws
-    outcome_CC = outcome_DC.T @ outcome_DC / num_draws + DISCREPANCY_MEAN**2 * discrepancy_kernel(u_C, v_C)
+    outcome_CC = outcome_DC.T @ outcome_DC / num_draws
     variance_G = position_DG.var(0)
     noise_D, seed_D, _ = variances(surfaces.theta_DK)
     noise = float(np.median(noise_D) + np.median(seed_D))
