@@ -1,7 +1,7 @@
 """At which learning rate does InfoNCE fuse all embeddings into one point, and does OAR undo it?
 
 Command: python -m study.sweep over_fusion
-Size:    72 to 288 replicates of 200 to 3,200 steps
+Size:    72 to 432 replicates of 200 to 3,200 steps
 Cost:    4 minutes on two cores that had other work beside it, with 193 replicates (2026-11-27)
 
 Plain gradient descent on an encoder whose inputs share a mean: the first large step blows the weights up along the
@@ -75,7 +75,7 @@ SPACE = SearchSpace(
     nuisance=(),
     # A run ends near 0 or near 1, by its seed: a mean of the two describes no run. Sought is the share of fused seeds.
     criterion=Criterion(metric="mean_cosine", level=0.5, floor="zero", share=0.5),
-    budget=Budget(replicates=4, precision=0.4, max_replicates=96, round_replicates=12),
+    budget=Budget(replicates=4, precision=0.4, max_replicates=144, round_replicates=12),
     margin_octaves=0.15,
     laws={"clusters": ("frozen_rate", "frozen_escape", "oar_escape")},
     variants={
