@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import pandas as pd
@@ -103,7 +103,8 @@ class Search:
         rounds = f"{self.num_rounds} round{'s' * (self.num_rounds != 1)}"
         spent = f"{rounds}, {self.num_replicates} replicates at {self.num_points} points"
         width = "" if self.half_width is None else f" to {self.half_width:.2g} octave"
-        if self.end is None or (self.half_width is not None and self.half_width <= self.end.precision):
+        is_narrow = self.end is not None and self.half_width is not None and self.half_width <= self.end.precision
+        if self.end is None or (is_narrow and self.end.is_settled):
             return f"sought{width} in {spent}"
         if self.end.is_settled:
             return f"sought{width} in {spent}, settled: {self.end.reason}"
@@ -112,7 +113,7 @@ class Search:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        end = {} if self.end is None else asdict(self.end)
+        end = {field.name: getattr(self.end, field.name, None) for field in fields(SearchEnd)}
         return {name: value for name, value in vars(self).items() if name != "end"} | end
 
 

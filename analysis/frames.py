@@ -68,12 +68,13 @@ def outcome_values(frame: pd.DataFrame, criterion: Criterion) -> pd.Series:
 
 
 def fit_columns(frame: pd.DataFrame, paths: Sequence[str], criterion: Criterion) -> tuple[np.ndarray, ...]:
-    """What a fit takes of replicates: the values of its axes, then outcomes, seeds and floors."""
+    """What a fit takes of replicates: the values of its axes, then outcomes, seeds and floors (of successes, zero)."""
+    floors = floor_values(frame, criterion) if criterion.share is None else pd.Series(0.0, index=frame.index)
     return (
         *(frame[path].to_numpy(float) for path in paths),
         outcome_values(frame, criterion).to_numpy(float),
         frame["seed"].to_numpy(),
-        floor_values(frame, criterion).to_numpy(float),
+        floors.to_numpy(float),
     )
 
 

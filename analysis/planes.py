@@ -64,7 +64,7 @@ def _plane(
     usable = part[part["outcome"].isin(["ok", "collapsed", "diverged"])]
     fit, why = _fit(design, criterion, usable)
     search = None
-    if len(part):
+    if design.is_sought and criterion is design.criterion and len(part):
         search = Search(
             num_rounds=int(part["round"].nunique()),
             num_points=len(part[[x, y]].drop_duplicates()),

@@ -15,7 +15,7 @@ from analysis.moments import falls_at
 from analysis.planes import Plane
 from analysis.sensitivity import Shift
 from analysis.slices import Slice, mean_curve
-from study.inference.statements import CEILING_FLAG, START_CEILING_FLAG
+from study.inference.statements import CEILING_FLAG, FLOOR_FLAG, START_CEILING_FLAG
 from study.results.ledger import Ledger
 
 # What the rising and the falling crossing of an axis are called; a crossing without a name is none of the question.
@@ -28,7 +28,7 @@ _WORDS = {
     "model.num_blocks": ("", "maximum depth", "depth"),
 }
 # An absolute level asks nothing of the ceiling.
-_OF_A_SHARE = (CEILING_FLAG, START_CEILING_FLAG)
+_OF_A_SHARE = (CEILING_FLAG, START_CEILING_FLAG, FLOOR_FLAG)
 _FLOORS = {"before": "floor", "chance": "chance", "zero": "floor"}
 
 

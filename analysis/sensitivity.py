@@ -72,7 +72,8 @@ def _is_measured(frame: pd.DataFrame, criterion: Criterion) -> bool:
     needed = [criterion.metric, *([f"{criterion.metric}_before"] if criterion.floor == "before" else [])]
     if not {*needed} <= set(frame):
         return False
-    values, floors = outcome_values(frame, criterion), floor_values(frame, criterion)
+    values = outcome_values(frame, dataclasses.replace(criterion, share=None))
+    floors = floor_values(frame, criterion)
     return bool(values.notna().all() and floors.notna().all() and (values != floors).any())
 
 

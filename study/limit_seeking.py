@@ -101,6 +101,9 @@ def _ask(
     ]
     criterion, precision = design.criterion, design.budget.precision
     if design.plane:
+        if not candidates:
+            reason = "no point is left that gives results"
+            return PlaneProposal(points=(), half_width=None, is_settled=False, reason=reason)
         x, y = axes
         return propose_boundary(
             x,
@@ -126,6 +129,7 @@ def _ask(
             candidates=[value for (value,) in candidates],
             precision=precision,
             round_replicates=round_replicates,
+            hopeless=sorted(value for (value,) in hopeless),
         )
     return propose(
         axes[0],

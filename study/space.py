@@ -138,6 +138,7 @@ class Criterion:
     def __post_init__(self) -> None:
         assert (self.fraction is None) != (self.level is None), "a criterion is a fraction or a level"
         assert self.share is None or self.level is not None, "success is to reach a level"
+        assert self.share is None or 0 < self.share < 1, "a share of seeds lies between 0 and 1"
 
     def outcome(self, value: float) -> float:
         """What a replicate's metric counts as: itself, or 1 where it succeeds and 0 where it fails."""

@@ -281,8 +281,21 @@ def test_a_range_below_zero_is_sought_in_its_own_units() -> None:
     x = np.repeat(np.linspace(-5, 5, 6), 2)
     outcome = 1 / (1 + np.exp(-(x + 3.3) / 0.2)) + 0.02 * np.random.default_rng(0).standard_normal(12)
     data = {"x": x, "outcome": outcome, "seeds": np.tile([0, 1], 6), "floor": np.zeros(12)}
-    proposal = ask(data, level=0.5, scale="linear", candidates=np.linspace(-5, 5, 81))
-    assert all(-5 < point < -2.5 for point in proposal.points)
+    for _ in range(30):
+        proposal = ask(data, level=0.5, scale="linear", candidates=np.linspace(-5, 5, 81), precision=0.1)
+        if proposal.is_settled:
+            break
+        assert all(-5 < point < -2.5 for point in proposal.points)
+        new = np.array(proposal.points)
+        seed = np.array([int(np.sum(data["x"] == point)) for point in new])
+        value = 1 / (1 + np.exp(-(new + 3.3) / 0.2)) + 0.02 * np.random.default_rng(len(data["x"])).standard_normal(
+            len(new)
+        )
+        more = {"x": new, "outcome": value, "seeds": seed, "floor": np.zeros(len(new))}
+        data = {name: np.concatenate([data[name], more[name]]) for name in data}
+    assert proposal.is_settled
+    assert proposal.half_width <= 0.1
+    assert fit_curve(**data, fraction=None, level=0.5, scale="linear").rising.estimate == pytest.approx(-3.3, abs=0.15)
 
 
 def test_a_share_of_an_unfinished_rise_is_no_settled_bound() -> None:
@@ -348,6 +361,15 @@ class TestSuccesses:
         assert rising.low is not None
         assert rising.high is not None
         assert rising.low < 2**THRESHOLD < rising.high
+
+    def test_a_hopeless_point_is_not_repeated(self) -> None:
+        x = np.repeat(FIRST, 4)
+        success = (np.log2(x) > THRESHOLD).astype(float)
+        success[x == FIRST[3]] = [0.0, 1.0, 0.0, 1.0]
+        best = FIRST[3]
+        assert best in self.ask(x, success, candidates=FIRST, round_replicates=6).points
+        assert best not in self.ask(x, success, candidates=FIRST, hopeless=[best], round_replicates=6).points
+        assert not self.ask(x, success, hopeless=CANDIDATES).points
 
     @pytest.mark.parametrize("outcome", [0.0, 1.0])
     def test_nothing_is_left_to_seek_where_all_replicates_end_alike(self, outcome: float) -> None:

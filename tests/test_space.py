@@ -244,6 +244,8 @@ class TestDeclaration:
             Criterion(metric="p", fraction=0.5, level=0.5)
         with pytest.raises(AssertionError, match="success is to reach a level"):
             Criterion(metric="p", fraction=0.5, share=0.5)
+        with pytest.raises(AssertionError, match="between 0 and 1"):
+            Criterion(metric="p", level=0.5, share=1.0)
 
     def test_a_share_of_seeds_turns_outcomes_into_success_and_failure(self) -> None:
         fused = Criterion(metric="mean_cosine", level=0.5, share=0.5)

@@ -187,7 +187,8 @@ def fit_boundary(
 def _misfit(data: PlaneData, surfaces: Surfaces) -> float:
     """Return the probability of residuals as large as those of the best surface, 1 where too few can tell.
 
-    Replicates of a point tell the noise; a smooth departure, as along one axis, is no misfit.
+    Replicates of a point tell the noise. A departure as large as is expected along one axis, more than a surface's own,
+    is no misfit: surfaces of another kind are meant.
     """
     count_P = np.bincount(data.point_N)
     dof, spare = len(count_P) - NUM_FITTED, len(data.point_N) - len(count_P)

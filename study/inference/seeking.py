@@ -59,6 +59,9 @@ class Proposal:
     reason: str
 
 
+_NOTHING_LEFT = Proposal(points=(), half_width=None, is_settled=False, reason="no point is left that gives results")
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Side:
     """What is known of one crossing: its half-width, whether that suffices, and points it still lacks."""
@@ -96,7 +99,7 @@ def propose(
     candidates
         Positions x that may be measured, besides those that have been; outside the measured range they are left out.
     precision
-        Wanted half-width of the 95 % interval, in octaves.
+        Wanted half-width of the 95 % interval, in octaves (in units of x where x may be negative).
     round_replicates
         The most replicates of one round; it has fewer where fewer are expected to suffice.
     pending
@@ -121,7 +124,7 @@ def propose(
     target_DT = np.column_stack([_octaves(crossings[side], x_P, scale) for side in sides])
     allowed_C = ~np.isin(x_C, np.asarray(hopeless, dtype=np.float64))
     if not allowed_C.any():
-        return Proposal(points=(), half_width=None, is_settled=False, reason="no point is left that gives results")
+        return _NOTHING_LEFT
     forecast = _Forecast(target_DT, posterior.predict(x_C), posterior.noise_variance(x_C), allowed_C)
     for pick in np.searchsorted(x_C, np.sort(pending_R)):
         forecast.condition(int(pick))
@@ -136,13 +139,14 @@ def propose(
         return Proposal(
             points=points, half_width=None, is_settled=False, reason="no point is repeated, so the noise is unknown"
         )
-    spacing = np.diff(np.log2(x_C[x_C > 0])).max(initial=0)
+    in_octaves = _in_octaves(x_P, scale)
+    spacing = np.diff(np.log2(x_C[x_C > 0]) if in_octaves else x_C).max(initial=0)
     is_near = np.all(forecast.width_T <= NEAR * max(precision, 0.5 * spacing))
     if is_near or posterior.curves.log_bayes_factor < np.log(RISE_BAYES_FACTOR):
         fit = fit_curve(
             x, outcome, seeds, floor, fraction=fraction, level=level, confidence=CONFIDENCE, scale=scale
         )  # fmt: skip
-        states = [_judge(fit, side, x_P, count_P, x_C, precision) for side in sides]
+        states = [_judge(fit, side, x_P, count_P, x_C, precision, in_octaves=in_octaves) for side in sides]
     else:
         states = [_judge_roughly(target_D, x_P, scale) for target_D in target_DT.T]
     return _combine(states, forecast, x_C, pending_R, precision, round_replicates)
@@ -159,6 +163,7 @@ def propose_success(
     candidates: ArrayLike,
     precision: float,
     round_replicates: int,
+    hopeless: ArrayLike = (),
 ) -> Proposal:
     """Propose the next round where a replicate succeeds (1) or fails (0).
 
@@ -175,9 +180,13 @@ def propose_success(
     # A crossing before the range is minus infinity in units of x, which has no logarithm: both are taken alike.
     target_DT = np.column_stack([_octaves(axis[side], x_P, scale) for side in sides])
     probability_DC = fit.predict(x_C)
-    noise_C, allowed_C = np.mean(probability_DC * (1 - probability_DC), 0), np.ones(len(x_C), bool)
+    allowed_C = ~np.isin(x_C, np.asarray(hopeless, dtype=np.float64))
+    if not allowed_C.any():
+        return _NOTHING_LEFT
+    noise_C = np.mean(probability_DC * (1 - probability_DC), 0)
     forecast = _Forecast(target_DT, probability_DC, noise_C, allowed_C)
-    states = [_judge(fit, side, x_P, count_P, x_C, precision) for side in sides]
+    in_octaves = _in_octaves(x_P, scale)
+    states = [_judge(fit, side, x_P, count_P, x_C, precision, in_octaves=in_octaves) for side in sides]
     return _combine(states, forecast, x_C, np.zeros(0), precision, round_replicates)
 
 
@@ -200,7 +209,16 @@ def _inside(candidates: ArrayLike, x_P: Array, pending: ArrayLike = ()) -> Array
     return x_C[(x_C >= x_P[0]) & (x_C <= x_P[-1])]
 
 
-def _judge(fit: CurveFit, side: str, x_P: Array, count_P: NDArray[np.intp], x_C: Array, precision: float) -> _Side:
+def _judge(
+    fit: CurveFit,
+    side: str,
+    x_P: Array,
+    count_P: NDArray[np.intp],
+    x_C: Array,
+    precision: float,
+    *,
+    in_octaves: bool,
+) -> _Side:
     """Judge one crossing by the fit that is reported."""
     draws_D = fit.rising_draws if side == "rising" else fit.falling_draws
     crossing = fit.rising if side == "rising" else fit.falling
@@ -222,24 +240,33 @@ def _judge(fit: CurveFit, side: str, x_P: Array, count_P: NDArray[np.intp], x_C:
             lacking = tuple(x for x in single if x == edge)
             reason = "the crossing lies outside the range"
             return _Side(half_width=None, is_settled=not lacking, reason=reason, lacking=lacking)
-    half_width = _half_width(crossing.low, crossing.high)
-    if half_width is not None:
+    half_width = _half_width(crossing.low, crossing.high, in_octaves=in_octaves)
+    if half_width is not None and crossing.low is not None and crossing.high is not None:
         if half_width <= precision:
             return _Side(half_width=half_width, is_settled=True, reason="the interval is narrow enough")
-        if not np.any((x_C > (crossing.low or 0)) & (x_C < (crossing.high or np.inf))):
+        if not np.any((x_C > crossing.low) & (x_C < crossing.high)):
             return _Side(half_width=half_width, is_settled=True, reason="no candidate lies inside the interval")
         return _Side(half_width=half_width, is_settled=False, reason="the interval is wider than wanted")
     low, high = np.quantile(draws_D[~np.isnan(draws_D)], [TAIL, 1 - TAIL], method="inverted_cdf")
-    inside = _half_width(low, high)
+    inside = _half_width(low, high, in_octaves=in_octaves)
     if flag in fit.flags and inside is not None and inside <= precision:
         # Against the largest value in range it is narrow enough; what lies beyond cannot be measured here.
         return _Side(half_width=None, is_settled=not at_end, reason="the ceiling is not reached", lacking=at_end)
     return _Side(half_width=None, is_settled=False, reason="an end of the interval lies outside the range")
 
 
-def _half_width(low: float | None, high: float | None) -> float | None:
-    """Return half an interval in octaves, None where a side is open or reaches to zero."""
-    if low is None or high is None or low <= 0 or np.isinf(high):
+def _in_octaves(x_P: Array, scale: str) -> bool:
+    """Whether widths are octaves: where x may be negative they are in its own units."""
+    return bool(scale == "log" or x_P[0] >= 0)
+
+
+def _half_width(low: float | None, high: float | None, *, in_octaves: bool) -> float | None:
+    """Return half an interval, None where a side is open or, in octaves, reaches to zero."""
+    if low is None or high is None or np.isinf(low) or np.isinf(high):
+        return None
+    if not in_octaves:
+        return float(0.5 * (high - low))
+    if low <= 0:
         return None
     return float(0.5 * np.log2(high / low))
 
@@ -281,8 +308,7 @@ def _octaves(position_D: Array, x_P: Array, scale: str) -> Array:
     start, end = np.log2(x_P[[0, -1]]) if scale == "log" else x_P[[0, -1]]
     margin = OUTSIDE * (end - start)
     position_D = np.clip(np.where(np.isnan(position_D), -np.inf, position_D), start - margin, end + margin)
-    if scale == "log" or start < 0:
-        # Where x may be negative there are no octaves: its own units.
+    if scale == "log" or not _in_octaves(x_P, scale):
         return position_D
     octaves_D: Array = np.log2(np.maximum(position_D, 0.5 * x_P[x_P > 0].min()))
     return octaves_D

@@ -94,10 +94,14 @@ def _proposal(fit: BoundaryFit, point_X2: Array, reason: str) -> PlaneProposal:
 
 def _why_settled(fit: BoundaryFit, precision: float, num_replicates: int) -> str | None:
     """Return why more replicates would not change the statement, or None where they would."""
-    if not fit.converged or MISFIT_FLAG in fit.flags:
+    if not fit.converged:
         return None
+    is_misfit = MISFIT_FLAG in fit.flags
     if fit.half_width is not None:
-        return "the band is as narrow as wanted" if fit.half_width <= precision else None
+        doubt = ", but the residuals reject the surface" if is_misfit else ""
+        return f"the band is as narrow as wanted{doubt}" if fit.half_width <= precision else None
+    if is_misfit:
+        return None
     if np.isnan(fit.median).any():
         why = "the ceiling is not reached" if CEILING_FLAG in fit.flags else "no rise distinguishable from noise"
         return why if num_replicates >= LEAST_LOOK else None
@@ -136,6 +140,6 @@ def choose(fit: BoundaryFit, candidate_C2: Array, precision: float, num: int) ->
         shared_GC = shared_GC - np.outer(shared_C, outcome_C) / spread_C[pick]
         outcome_CC = outcome_CC - np.outer(outcome_C, outcome_C) / spread_C[pick]
         forecast = None if fit.half_width is None else fit.half_width * float(np.sqrt(variance_G).sum()) / now
-        if forecast is not None and forecast <= precision:
+        if forecast is not None and forecast <= precision < (fit.half_width or 0.0):
             break
     return picks, reason

@@ -60,7 +60,7 @@ class Crossing:
         if self.status is CrossingStatus.ABOVE_RANGE:
             return f"above {_number(self.low)}: {self.reason or 'not reached'} up to the largest {unit_name}"
         # Ends of a narrow interval would look alike with two digits.
-        is_narrow = self.low is not None and self.high is not None and self.high < 1.25 * self.low
+        is_narrow = self.low is not None and self.high is not None and self.high - self.low < 0.25 * abs(self.low)
         digits = 3 if is_narrow else 2
         estimate, interval = _number(self.estimate, digits), f"{100 * self.confidence:g} % interval"
         if self.low is None and self.high is None:
