@@ -100,7 +100,7 @@ SPACE = SearchSpace(
             ),
             nuisance=(Axis(path="optimizer.learning_rate", values=(1e-4, 3e-4, 1e-3), label="learning rate"),),
             criterion=Criterion(metric="p", level=0.25, floor="zero"),
-            budget=Budget(tuning_seeds=1, replicates=2, precision=0.3, max_replicates=40, round_replicates=8),
+            budget=Budget(tuning_seeds=1, replicates=2, precision=0.3, max_replicates=80, round_replicates=8),
         ),
     },
     profiles={"laptop": {}},

@@ -126,13 +126,13 @@ def choose(fit: BoundaryFit, candidate_C2: Array, precision: float, num: int) ->
     noise = float(np.median(noise_D) + np.median(seed_D))
     now = max(float(np.sqrt(variance_G).sum()), 1e-12)
     picks: list[int] = []
-    reason = "narrows the band of the boundary most"
+    reason = "the band is wider than wanted"
     while len(picks) < num:
         spread_C = np.diag(outcome_CC) + noise
         left_GC = np.maximum(variance_G[:, None] - shared_GC**2 / spread_C, 0)
         gain_C = np.sqrt(variance_G).sum() - np.sqrt(left_GC).sum(0)
         if gain_C.max() <= 1e-9 * now:
-            gain_C, reason = np.diag(outcome_CC), "looks where the outcome is least known"
+            gain_C, reason = np.diag(outcome_CC), "no replicate is expected to narrow the band"
         pick = int(np.argmax(gain_C))
         picks.append(pick)
         shared_C, outcome_C = shared_GC[:, pick].copy(), outcome_CC[pick].copy()
