@@ -51,10 +51,10 @@ bench: $(VENV)/.installed-dev  ## The benchmarks, side by side with lightly and 
 	  echo "## $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; \
 	done
 
-bench-limits: $(VENV)/.installed-dev  ## Coverage of intervals and economy of limit seeking, by simulation: an hour and a half on two cores.
+bench-limits: $(VENV)/.installed-dev  ## Coverage of intervals and economy of limit seeking, by simulation: about two hours on two cores.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'psignifit==4.3'
 	$(BIN)/python -m benchmarks.coverage --sets 2000 --seed 20261127 --processes 2
-	$(BIN)/python -m benchmarks.economy --seed 20261127 --processes 2 \
+	$(BIN)/python -m benchmarks.economy --repeats 25 --seed 20261127 --processes 2 \
 	  --pool $(or $(STUDY_STORAGE),$(HOME)/.local/share/limit-study)/economy-pool.parquet
 
 check: $(VENV)/.installed-dev  ## Lint, format, types.
