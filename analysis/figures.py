@@ -20,6 +20,7 @@ from analysis.frames import outcome_values
 from analysis.laws import LawLine
 from analysis.slices import Slice, mean_curve
 from study.inference.boundary import BoundaryFit
+from study.inference.statements import short_number
 from study.inference.threshold import Crossing, CrossingStatus, CurveFit
 from study.space import RECIPE
 
@@ -225,7 +226,7 @@ def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
     axis = design.axes[0][0]
     if design.scale == "log":
         ax.set_xscale("log", base=2)
-    ax.set_xticks(part.grid, [f"{v:.3g}" if v < 1000 else f"{v:.0f}" for v in part.grid], fontsize=8)
+    ax.set_xticks(part.grid, [short_number(v, 3) for v in part.grid], fontsize=8)
     ax.minorticks_off()
     if len(part.untuned):
         untuned = mean_curve(part.untuned, axis, design, part.criterion)
@@ -258,10 +259,7 @@ def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
     for line in part.laws:
         _draw_law(ax, line, _law_colour(design.laws, line.law.name))
     ax.set_title(_title(result, part), fontsize=10 if len(result.slices) <= 3 else 8, loc="left")
-    reached = _label(part.criterion.metric)
-    ax.set_ylabel(
-        reached if part.criterion.share is None else f"share of seeds with {reached} ≥ {part.criterion.level:g}"
-    )
+    ax.set_ylabel(part.criterion.quantity(_label(part.criterion.metric)))
 
 
 def _counts(result: StudyAnswer) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from analysis.laws import LawLine
+from study.inference.statements import short_number
 from study.inference.verdict import Verdict
 
 _CONTROL = {
@@ -17,7 +18,7 @@ _CONTROL = {
 def word_laws(lines: Sequence[LawLine]) -> list[str]:
     """A line of text for every comparable law, and one for all others with their reasons."""
     words = [
-        f"{f'law {line.law.name}':<30}{_number(line.predicted):<8}{line.verdict:<13}{_ratio(line)}"
+        f"{f'law {line.law.name}':<30}{short_number(line.predicted, 3):<8}{line.verdict:<13}{_ratio(line)}"
         for line in lines
         if line.judgement is not None
     ]
@@ -28,11 +29,6 @@ def word_laws(lines: Sequence[LawLine]) -> list[str]:
     if reasons:
         words.append("not comparable: " + "; ".join(f"{', '.join(laws)}: {why}" for why, laws in reasons.items()))
     return words
-
-
-def _number(value: float | None) -> str:
-    assert value is not None
-    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 def _ratio(line: LawLine) -> str:
@@ -49,7 +45,7 @@ def _ratio(line: LawLine) -> str:
     if line.law.is_control:
         parts.append(_CONTROL[line.verdict])
     elif line.place is not None:
-        parts.append(f"{line.place} its verified band {_number(line.low)} to {_number(line.high)}")
+        parts.append(f"{line.place} its verified band {short_number(line.low, 3)} to {short_number(line.high, 3)}")
     if line.judgement.reason:
         parts.append(line.judgement.reason)
     return "; ".join(parts)

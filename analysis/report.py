@@ -28,7 +28,7 @@ _WORDS = {
     "model.num_blocks": ("", "maximum depth", "depth"),
 }
 # An absolute level asks nothing of the ceiling.
-_OF_A_SHARE = (CEILING_FLAG, START_CEILING_FLAG, FLOOR_FLAG)
+_OF_A_FRACTION = (CEILING_FLAG, START_CEILING_FLAG, FLOOR_FLAG)
 _FLOORS = {"before": "floor", "chance": "chance", "zero": "floor"}
 
 
@@ -121,13 +121,13 @@ def _word_slice(result: StudyAnswer, part: Slice) -> list[str]:
     lines += word_laws(part.laws)
     if part.criterion is design.criterion:
         lines += _word_outcomes(part.outcomes)
-    lines += [f"note: {flag}" for flag in fit.flags if part.criterion.level is None or flag not in _OF_A_SHARE]
+    lines += [f"note: {flag}" for flag in fit.flags if part.criterion.level is None or flag not in _OF_A_FRACTION]
     lines += _word_diverged(part.frame)
     if part.fit_without_diverged is not None:
         word = low_word if low_word and design.flank != "falling" else high_word
         without = sought_crossings(part.fit_without_diverged, design.flank)[0]
         lines.append(f"{word} without the diverged replicates: {without.describe(unit)}")
-    quantity, floor = part.criterion.quantity, _FLOORS[part.criterion.floor]
+    quantity, floor = part.criterion.quantity(part.criterion.metric), _FLOORS[part.criterion.floor]
     means = mean_curve(part.frame, axis, design, part.criterion)
     lines.append(f"{quantity} ({floor} {fit.floor:.3f}): " + _points(means, axis))
     if part.shifts:

@@ -4,10 +4,11 @@ import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from study.config import ReplicateConfig, Scalar
 from study.design import Design, DesignSlice
-from study.inference.seeking import Proposal, propose, propose_success
+from study.inference.seeking import NOTHING_LEFT, Proposal, propose, propose_success
 from study.inference.seeking_plane import PlaneProposal, propose_boundary
 from study.space import Criterion
 
@@ -102,8 +103,7 @@ def _ask(
     criterion, precision = design.criterion, design.budget.precision
     if design.plane:
         if not candidates:
-            reason = "no point is left that gives results"
-            return PlaneProposal(points=(), half_width=None, is_settled=False, reason=reason)
+            return PlaneProposal(points=(), half_width=None, is_settled=False, reason=NOTHING_LEFT)
         x, y = axes
         return propose_boundary(
             x,
@@ -118,33 +118,17 @@ def _ask(
             precision=precision,
             round_replicates=round_replicates,
         )
+    wanted: dict[str, Any] = {
+        "flank": design.flank,
+        "scale": design.scientific[0].scale,
+        "candidates": [value for (value,) in candidates],
+        "precision": precision,
+        "round_replicates": round_replicates,
+        "hopeless": sorted(value for (value,) in hopeless),
+    }
     if criterion.share is not None:
-        return propose_success(
-            axes[0],
-            outcome,
-            seeds,
-            level=criterion.share,
-            flank=design.flank,
-            scale=design.scientific[0].scale,
-            candidates=[value for (value,) in candidates],
-            precision=precision,
-            round_replicates=round_replicates,
-            hopeless=sorted(value for (value,) in hopeless),
-        )
-    return propose(
-        axes[0],
-        outcome,
-        seeds,
-        floor,
-        fraction=criterion.fraction,
-        level=criterion.level,
-        flank=design.flank,
-        scale=design.scientific[0].scale,
-        candidates=[value for (value,) in candidates],
-        precision=precision,
-        round_replicates=round_replicates,
-        hopeless=sorted(value for (value,) in hopeless),
-    )
+        return propose_success(axes[0], outcome, seeds, level=criterion.share, **wanted)
+    return propose(axes[0], outcome, seeds, floor, fraction=criterion.fraction, level=criterion.level, **wanted)
 
 
 def next_seed(used: Collection[int], counts: Mapping[int, int], first: int) -> int:

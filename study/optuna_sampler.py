@@ -109,11 +109,7 @@ class ThresholdSampler(BaseSampler):
                 "and its interval takes their differences for noise; fix them, or tune them within the objective.",
                 stacklevel=2,
             )
-        scale = "log" if self._is_log(trials[-1].distributions[self.parameter]) else "linear"
-        fit = fit_curve(
-            x_N, outcome_N, np.arange(len(x_N)), floor_N, fraction=self.fraction, level=self.level, scale=scale
-        )  # fmt: skip
-        return fit.rising if self.flank == "rising" else fit.falling
+        return self._crossing(x_N, outcome_N, floor_N, trials[-1].distributions[self.parameter])
 
     def num_ignored(self, study: Study) -> int:
         """Return the number of finished trials that are no data: failed, pruned, or without a finite value."""
@@ -184,21 +180,22 @@ class ThresholdSampler(BaseSampler):
         )  # fmt: skip
         if proposal.points:
             return proposal.points[0]
-        estimate = self._estimate(study)
+        try:
+            estimate = self._crossing(x_N, outcome_N, floor_N, distribution).estimate
+        except ValueError:  # too few to know the noise
+            estimate = None
         if estimate is None or not len(left_C):
             return least_asked
         # No value is left inside the interval: of the two next to the threshold, the one that was asked less.
         nearest_C = left_C[np.argsort(np.abs(left_C - estimate), kind="stable")]
         return float(min(nearest_C[:2], key=lambda x: asked[float(x)]))
 
-    def _estimate(self, study: Study) -> float | None:
-        """The threshold, where there is one."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            try:
-                return self.threshold(study).estimate
-            except ValueError:
-                return None
+    def _crossing(self, x_N: Array, outcome_N: Array, floor_N: Array, distribution: BaseDistribution) -> Crossing:
+        fit = fit_curve(
+            x_N, outcome_N, np.arange(len(x_N)), floor_N, fraction=self.fraction, level=self.level,
+            scale="log" if self._is_log(distribution) else "linear",
+        )  # fmt: skip
+        return fit.rising if self.flank == "rising" else fit.falling
 
     def _measured(self, study: Study) -> list[FrozenTrial]:
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

@@ -147,10 +147,9 @@ class Criterion:
         assert self.level is not None, "success is to reach a level"
         return float(value >= self.level)
 
-    @property
-    def quantity(self) -> str:
-        """What the fitted curve shows."""
-        return self.metric if self.share is None else f"share of seeds with {self.metric} ≥ {self.level:g}"
+    def quantity(self, metric: str) -> str:
+        """What the fitted curve shows, with the metric's name as it is written there."""
+        return metric if self.share is None else f"share of seeds with {metric} ≥ {self.level:g}"
 
     @property
     def sentence(self) -> str:

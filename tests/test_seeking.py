@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from study.inference import seeking
 from study.inference.binary import fit_success
+from study.inference.forecast import Forecast
 from study.inference.seeking import Proposal, propose, propose_success
 from study.inference.threshold import curve_posterior, fit_curve
 
@@ -213,12 +213,12 @@ class TestWhatMustNotMatter:
 class TestForecast:
     """The greedy choice against closed forms."""
 
-    def forecast(self) -> seeking._Forecast:
+    def forecast(self) -> Forecast:
         data = TestWhatMustNotMatter.DATA
         posterior = curve_posterior(**data)
         rising_D, _ = posterior.crossings(level=0.4)
         predicted_DC, noise_C = posterior.predict(CANDIDATES), posterior.noise_variance(CANDIDATES)
-        return seeking._Forecast(rising_D[:, None], predicted_DC, noise_C, np.ones(len(CANDIDATES), bool))
+        return Forecast(rising_D[:, None], predicted_DC, noise_C, np.ones(len(CANDIDATES), bool))
 
     def test_the_variance_left_is_that_of_the_whole_round_at_once(self) -> None:
         forecast = self.forecast()

@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from benchmarks.coverage.designs import covers
 from benchmarks.coverage.parallel import spread
 from benchmarks.coverage.sets import FAMILIES, flank
 from benchmarks.coverage.tables import with_error
@@ -53,12 +54,11 @@ def search(seed: int, index: int) -> Ended:
         octaves = np.concatenate([octaves, new])
         success = np.concatenate([success, rng.random(len(new)) < flank(family, new - truth, width)])
     rising = fit_success(np.exp2(octaves), success, level=0.5).rising
-    low, high = rising.low or 0.0, np.inf if rising.high is None else rising.high
     return Ended(
         width=width,
         num_replicates=len(octaves),
         is_settled=proposal.is_settled,
-        covered=low <= 2**truth <= high,
+        covered=covers(rising, 2**truth),
         error=np.nan if rising.estimate is None else abs(float(np.log2(rising.estimate)) - truth),
     )
 

@@ -1,5 +1,6 @@
 """The posterior of the curve behind a set of replicates: where it crosses a level, and what it is anywhere."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -137,19 +138,19 @@ def crossing_positions(curves: Curves, level_D: Array) -> tuple[Array, Array]:
     """Return the position of both crossings of each draw: -inf below, +inf above the range, nan for none."""
     peak_D = curves.peak_D
     start_D, end_D = np.zeros_like(peak_D), np.ones_like(peak_D)
-    rising_D = np.where(curves(start_D) >= level_D, -np.inf, _bisect(curves, start_D, peak_D, level_D))
-    falling_D = np.where(curves(end_D) >= level_D, np.inf, _bisect(curves, end_D, peak_D, level_D))
+    rising_D = np.where(curves(start_D) >= level_D, -np.inf, bisect(curves, start_D, peak_D, level_D))
+    falling_D = np.where(curves(end_D) >= level_D, np.inf, bisect(curves, end_D, peak_D, level_D))
     # A curve that stays below the level fell through it before the range if it only falls within it.
     only_falls_D = np.where(peak_D < 0.01, -np.inf, np.nan)
     reached_D = curves.ceiling_D >= level_D
     return np.where(reached_D, rising_D, np.inf), np.where(reached_D, falling_D, only_falls_D)
 
 
-def _bisect(curves: Curves, below_D: Array, above_D: Array, level_D: Array) -> Array:
+def bisect(outcome: Callable[[Array], Array], below_D: Array, above_D: Array, level_D: Array) -> Array:
     """Return where each draw passes its level between a position below it and one above it, to 1e-5 of the range."""
     for _ in range(17):
         middle_D = 0.5 * (below_D + above_D)
-        is_above = curves(middle_D) >= level_D
+        is_above = outcome(middle_D) >= level_D
         below_D, above_D = np.where(is_above, below_D, middle_D), np.where(is_above, middle_D, above_D)
     return 0.5 * (below_D + above_D)
 

@@ -45,9 +45,10 @@ def draw_discrepancy(
 
 
 def discrepancy_at(drawn_DG: Array, u_D: Array) -> Array:
-    """Return each draw's discrepancy at its own positions in [0, 1], (D,) or (D, K), between the grid's linearly."""
-    position_DK = u_D.reshape(len(drawn_DG), -1) * (len(GRID_G) - 1)
-    left_DK = np.clip(position_DK.astype(np.intp), 0, len(GRID_G) - 2)
+    """Return each draw's discrepancy at its own positions in [0, 1], (D,) or (D, K), between those of its even grid."""
+    last = drawn_DG.shape[1] - 1
+    position_DK = u_D.reshape(len(drawn_DG), -1) * last
+    left_DK = np.clip(position_DK.astype(np.intp), 0, last - 1)
     share_DK = np.clip(position_DK - left_DK, 0, 1)
     start_DK, end_DK = (np.take_along_axis(drawn_DG, left_DK + step, 1) for step in (0, 1))
     value_DK: Array = start_DK + share_DK * (end_DK - start_DK)

@@ -20,6 +20,8 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.special import log_ndtr
 
+from study.inference.curve import bisect
+from study.inference.discrepancy import discrepancy_at
 from study.inference.noise import Array, point_means
 from study.inference.particles import tempered_particles
 from study.inference.plane_data import PlaneData, low_columns
@@ -268,22 +270,15 @@ class Surfaces:
     def crossings(self, target_DX: Array, v_X: Array) -> Array:
         """Return u where each draw crosses its target, (D, X): one crossing, wherever its two ends lie on two sides."""
         grid_G = np.linspace(0, 1, NUM_GRID)
-        drawn_XDG = np.stack(
-            [self.discrepancy_DM @ basis(grid_G, np.full(NUM_GRID, v)).T for v in v_X]
-        )  # fmt: skip
-        low_DX, high_DX = np.zeros_like(target_DX), np.ones_like(target_DX)
-        for _ in range(17):
-            middle_DX = 0.5 * (low_DX + high_DX)
-            left_DX = np.clip((middle_DX * (NUM_GRID - 1)).astype(np.intp), 0, NUM_GRID - 2)
-            step_DX = middle_DX * (NUM_GRID - 1) - left_DX
-            start_DX, end_DX = (
-                np.take_along_axis(drawn_XDG, (left_DX + k).T[:, :, None], 2)[:, :, 0].T for k in (0, 1)
-            )
-            value_DX = self.flanks(middle_DX, v_X) + start_DX + step_DX * (end_DX - start_DX)
-            is_right = (value_DX >= target_DX) == (self.sign < 0)
-            low_DX, high_DX = np.where(is_right, middle_DX, low_DX), np.where(is_right, high_DX, middle_DX)
-        crossing_DX: Array = 0.5 * (low_DX + high_DX)
-        return crossing_DX
+        drawn_XDG = [self.discrepancy_DM @ basis(grid_G, np.full(NUM_GRID, v)).T for v in v_X]
+
+        def outcome(u_DX: Array) -> Array:
+            pairs = zip(drawn_XDG, u_DX.T, strict=True)
+            return self.flanks(u_DX, v_X) + np.column_stack([discrepancy_at(drawn_DG, u_D) for drawn_DG, u_D in pairs])
+
+        first_DX, last_DX = np.zeros_like(target_DX), np.ones_like(target_DX)
+        below_DX, above_DX = (first_DX, last_DX) if self.sign > 0 else (last_DX, first_DX)
+        return bisect(outcome, below_DX, above_DX, target_DX)
 
 
 def sample_surfaces(data: PlaneData) -> Surfaces:

@@ -1,12 +1,7 @@
-"""Which replicates next: those that are expected to narrow a threshold most.
+"""Which replicates next: those that are expected to narrow a threshold most, until nothing would change its statement.
 
-    gain_c = Cov(t, y_c)^2 / (Var y_c + s_c^2)
-
-is what one more replicate at candidate c takes off the variance of the threshold t, as far as t depends linearly on
-its outcome over the posterior draws; s_c^2 is the noise of a replicate. For a step hidden between two points this is
-exact and picks the middle. A round is chosen greedily (Krause et al. 2008, "Near-optimal sensor placements in
-Gaussian processes"): every choice conditions the joint covariance of thresholds and outcomes, so that the next goes
-elsewhere, or to the same point again where noise is what is left.
+What one more replicate is expected to tell is in `forecast.py`; here is what is sought, when it is known, and what a
+statement still lacks.
 
 Shapes: N replicates, P measured points, D posterior draws, C candidates, T sought thresholds.
 """
@@ -19,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from study.inference.binary import fit_success
+from study.inference.forecast import CONFIDENCE, TAIL, Forecast
 from study.inference.noise import Array
 from study.inference.statements import CEILING_REASON, MISFIT_FLAG, RISE_BAYES_FACTOR
 from study.inference.threshold import (
@@ -35,8 +31,7 @@ Flank = Literal["rising", "falling", "both"]
 # A crossing outside the range counts as this share of the range outside it: what tells inside from outside then has
 # a gain, however little the rest of the curve says.
 OUTSIDE = 0.1
-CONFIDENCE = 0.95
-TAIL = (1 - CONFIDENCE) / 2
+NOTHING_LEFT = "no point is left that gives results"
 # That nothing rises is believed when every point has this many replicates: of two, one may hide a rise.
 NO_RISE_REPLICATES = 3
 # The reported fit is asked only where the planning draws come within this factor of the precision, or of what the
@@ -57,9 +52,6 @@ class Proposal:
     half_width: float | None
     is_settled: bool
     reason: str
-
-
-_NOTHING_LEFT = Proposal(points=(), half_width=None, is_settled=False, reason="no point is left that gives results")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +116,8 @@ def propose(
     target_DT = np.column_stack([_octaves(crossings[side], x_P, scale) for side in sides])
     allowed_C = ~np.isin(x_C, np.asarray(hopeless, dtype=np.float64))
     if not allowed_C.any():
-        return _NOTHING_LEFT
-    forecast = _Forecast(target_DT, posterior.predict(x_C), posterior.noise_variance(x_C), allowed_C)
+        return Proposal(points=(), half_width=None, is_settled=False, reason=NOTHING_LEFT)
+    forecast = Forecast(target_DT, posterior.predict(x_C), posterior.noise_variance(x_C), allowed_C)
     for pick in np.searchsorted(x_C, np.sort(pending_R)):
         forecast.condition(int(pick))
 
@@ -182,9 +174,9 @@ def propose_success(
     probability_DC = fit.predict(x_C)
     allowed_C = ~np.isin(x_C, np.asarray(hopeless, dtype=np.float64))
     if not allowed_C.any():
-        return _NOTHING_LEFT
+        return Proposal(points=(), half_width=None, is_settled=False, reason=NOTHING_LEFT)
     noise_C = np.mean(probability_DC * (1 - probability_DC), 0)
-    forecast = _Forecast(target_DT, probability_DC, noise_C, allowed_C)
+    forecast = Forecast(target_DT, probability_DC, noise_C, allowed_C)
     in_octaves = _in_octaves(x_P, scale)
     states = [_judge(fit, side, x_P, count_P, x_C, precision, in_octaves=in_octaves) for side in sides]
     return _combine(states, forecast, x_C, np.zeros(0), precision, round_replicates)
@@ -282,7 +274,7 @@ def _judge_roughly(target_D: Array, x_P: Array, scale: str) -> _Side:
 
 def _combine(
     states: Sequence[_Side],
-    forecast: "_Forecast",
+    forecast: Forecast,
     x_C: Array,
     pending_R: Array,
     precision: float,
@@ -312,37 +304,3 @@ def _octaves(position_D: Array, x_P: Array, scale: str) -> Array:
         return position_D
     octaves_D: Array = np.log2(np.maximum(position_D, 0.5 * x_P[x_P > 0].min()))
     return octaves_D
-
-
-class _Forecast:
-    """The joint covariance of sought thresholds and of the outcomes at the candidates, conditioned step by step."""
-
-    def __init__(self, target_DT: Array, predicted_DC: Array, noise_C: Array, allowed_C: NDArray[np.bool_]) -> None:
-        low_T, high_T = np.quantile(target_DT, [TAIL, 1 - TAIL], axis=0)
-        self.width_T = 0.5 * (high_T - low_T)
-        self.num_targets = len(self.width_T)
-        self.joint = np.cov(np.hstack([target_DT, predicted_DC]), rowvar=False)
-        self.start_T = np.maximum(np.diag(self.joint)[: self.num_targets], 1e-12)
-        self.noise_C, self.allowed_C = noise_C, allowed_C
-
-    def choose(
-        self, targets: list[int], precision: float, limit: int, among_C: NDArray[np.bool_] | None = None
-    ) -> list[int]:
-        """Choose up to `limit` candidates for the given thresholds, fewer once all are expected to be narrow enough."""
-        chosen: list[int] = []
-        while len(chosen) < limit:
-            variance_C = np.diag(self.joint)[self.num_targets :] + self.noise_C
-            gain_C = np.sum(self.joint[targets, self.num_targets :] ** 2, 0) / variance_C
-            allowed_C = self.allowed_C if among_C is None else self.allowed_C & among_C
-            pick = int(np.argmax(np.where(allowed_C, gain_C, -1.0)))
-            chosen.append(pick)
-            self.condition(pick)
-            left_T = np.maximum(np.diag(self.joint)[: self.num_targets] / self.start_T, 0)
-            if np.all((self.width_T * np.sqrt(left_T))[targets] <= precision):
-                break
-        return chosen
-
-    def condition(self, pick: int) -> None:
-        """Take one more replicate at a candidate as measured."""
-        column = self.joint[:, self.num_targets + pick].copy()
-        self.joint -= np.outer(column, column) / (column[self.num_targets + pick] + self.noise_C[pick])

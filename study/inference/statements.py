@@ -56,21 +56,21 @@ class Crossing:
         if self.status is CrossingStatus.NO_CROSSING:
             return f"no crossing: {self.reason or 'no rise distinguishable from noise'}"
         if self.status is CrossingStatus.BELOW_RANGE:
-            return f"below {_number(self.high)}: {self.reason or 'already reached'} at the smallest {unit_name}"
+            return f"below {short_number(self.high)}: {self.reason or 'already reached'} at the smallest {unit_name}"
         if self.status is CrossingStatus.ABOVE_RANGE:
-            return f"above {_number(self.low)}: {self.reason or 'not reached'} up to the largest {unit_name}"
+            return f"above {short_number(self.low)}: {self.reason or 'not reached'} up to the largest {unit_name}"
         # Ends of a narrow interval would look alike with two digits.
         is_narrow = self.low is not None and self.high is not None and self.high - self.low < 0.25 * abs(self.low)
         digits = 3 if is_narrow else 2
-        estimate, interval = _number(self.estimate, digits), f"{100 * self.confidence:g} % interval"
+        estimate, interval = short_number(self.estimate, digits), f"{100 * self.confidence:g} % interval"
         if self.low is None and self.high is None:
             interval += " open on both sides"
         elif self.low is None:
-            interval += f" up to {_number(self.high)}, open below"
+            interval += f" up to {short_number(self.high)}, open below"
         elif self.high is None:
-            interval += f" from {_number(self.low)}, open above"
+            interval += f" from {short_number(self.low)}, open above"
         else:
-            interval += f" {_number(self.low, digits)} to {_number(self.high, digits)}"
+            interval += f" {short_number(self.low, digits)} to {short_number(self.high, digits)}"
         return f"{estimate}, {interval}" + (f" ({self.reason})" if self.reason else "")
 
 
@@ -152,6 +152,7 @@ def flags_of(means: PointMeans, curves: Curves) -> tuple[str, ...]:
     return tuple(flags)
 
 
-def _number(value: float | None, digits: int = 2) -> str:
+def short_number(value: float | None, digits: int = 2) -> str:
+    """Return a number of an answer: so many significant digits, whole from 100 on."""
     assert value is not None
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.{digits}g}"
