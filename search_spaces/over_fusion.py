@@ -2,7 +2,7 @@
 
 Command: python -m study.sweep over_fusion
 Size:    72 to 432 replicates of 200 to 3,200 steps
-Cost:    4 minutes on two cores that had other work beside it, with 193 replicates (2026-11-27)
+Cost:    2 minutes on two cores with 309 replicates (2026-11-27)
 
 Plain gradient descent on an encoder whose inputs share a mean: the first large step blows the weights up along the
 mean, all embeddings fall together, and the gradient shrinks with the square of their norm. If that state is frozen
