@@ -166,6 +166,10 @@ class RoundSearcher(Searcher):
         text = "the node went away" if is_lost else "the worker process died (killed, or out of memory)"
         record_failure(lacking, outcome, text, datetime.now(UTC))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles the searcher with the experiment, and its callbacks lead to a terminal."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: a searcher is rebuilt from the ledger."""
 

@@ -172,7 +172,14 @@ def run(options: argparse.Namespace, prepared: Prepared) -> int:
     planner = RoundPlanner(design=design, digest_of=prepared.digest_of, replicates=prepared.replicates)
     hours = options.max_hours
     deadline = float("inf") if hours is None else time.monotonic() + 3600 * hours
-    state = SweepState(design=design, ledger=ledger, planner=planner, settings=settings, deadline=deadline)
+    state = SweepState(
+        design=design,
+        ledger=ledger,
+        planner=planner,
+        settings=settings,
+        design_row=design_row(design, prepared.provenance),
+        deadline=deadline,
+    )
     exit_code = EXIT_FAILED if state.failed_rows() else 0
     if not state.is_plan_finished():
         exit_code = _run_open_rounds(options, prepared, state)
@@ -242,7 +249,6 @@ def _run_open_rounds(options: argparse.Namespace, prepared: Prepared, state: "Sw
             is_local, shape = prepared.address == "local", prepared.input_shape
             width = plan_room(state, options.max_concurrent, options.gpus_per_pack, shape, is_local=is_local)
             tracker = prepared.tracker or Tracker(default_tracking_uri(prepared.storage))
-            state.ledger.record_design(design_row(prepared.design, prepared.provenance))
             state.on_round, state.on_halved = display.on_round, display.on_halved
             if not prepared.provenance.commit:
                 display.say("commit and dirty flag are unknown here and stay empty (make submit passes them)")

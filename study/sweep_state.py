@@ -24,13 +24,15 @@ class SweepState:
     """Hands out packs of the open round, then asks the planner for the next round and records it.
 
     Resuming is nothing special: what recorded rounds lack is handed out first. A pack that was interrupted is tried
-    again in the same sweep, one that failed by the next.
+    again in the same sweep, one that failed by the next. The design is registered by ``design_row`` with its first
+    round, so that a sweep that ends before it leaves nothing behind.
     """
 
     design: Design
     ledger: Ledger
     planner: RoundPlanner
     settings: TaskSettings
+    design_row: Row
     deadline: float = math.inf
     limits: PackLimits = field(default_factory=PackLimits)
     on_round: Callable[[int, PlannedRound], None] = lambda index, planned: None
@@ -99,13 +101,17 @@ class SweepState:
 
     def _fill_queue(self) -> bool:
         open_ = self.open_replicates()
-        if not open_:
+        if open_:
+            # A command that died between a design's first round and the design left the round alone.
+            self.ledger.record_design(self.design_row)
+        else:
             planned = self.planner.plan(self.rounds, self.settled)
             if not planned.entries:
                 return False
             index = len(self.rounds)
             rows = [entry.row(self.design.hash, index) for entry in planned.entries]
             self.ledger.record_round(self.design.hash, index, rows)
+            self.ledger.record_design(self.design_row)
             self.rounds.append(planned.entries)
             self.on_round(index, planned)
             open_ = self.open_replicates()

@@ -113,6 +113,7 @@ def open_state(ledger: Ledger, design: Design, replicates: int = 5, **changes: A
     data_digest = changes.pop("data_digest", DATA_DIGEST)
     planner = RoundPlanner(design=design, digest_of=lambda _: data_digest, replicates=replicates)
     fresh = Ledger(Store(ledger.store.uri))
+    changes.setdefault("design_row", design_row(design))
     return SweepState(design=design, ledger=fresh, planner=planner, settings=settings, **changes)
 
 
@@ -146,7 +147,6 @@ def design_row(design: Design, **changes: Any) -> dict[str, Any]:
 
 def fill(ledger: Ledger, design: Design, result_of: ResultOf, replicates: int = 5, **changes: Any) -> SweepState:
     """Run a whole invented study into a ledger."""
-    ledger.record_design(design_row(design))
     state = open_state(ledger, design, replicates, **changes)
     drive(state, result_of)
     return state

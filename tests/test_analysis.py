@@ -187,8 +187,8 @@ class TestAnswer:
 
     def test_rows_that_are_older_than_the_design_are_counted(self, tmp_path: Path) -> None:
         ledger, design = open_ledger(tmp_path), known_design()
-        drive(open_state(ledger, design), rise_and_fall)
-        ledger.record_design(design_row(design, created_at=pd.Timestamp("2031-01-01", tz="UTC")))
+        later = design_row(design, created_at=pd.Timestamp("2031-01-01", tz="UTC"))
+        drive(open_state(ledger, design, design_row=later), rise_and_fall)
         result = answer(ledger)
         assert result.num_older == result.num_planned
         assert f"{result.num_older} rows are older than this design" in "\n".join(word_answer(result))

@@ -65,6 +65,25 @@ def test_a_round_is_recorded_before_it_runs(ledger: Ledger, design: Design) -> N
     assert ledger.names("replicates") == []
 
 
+def test_a_design_is_registered_with_its_first_round_and_not_before(ledger: Ledger, design: Design) -> None:
+    state = open_state(ledger, design)
+    assert ledger.names("designs") == []
+    state.next_task(is_idle=True)
+    assert ledger.names("designs") == [f"{design.hash}.parquet"]
+
+
+def test_a_round_whose_design_was_not_written_any_more_gets_it_from_the_next_command(
+    ledger: Ledger, design: Design, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as dying:
+        dying.setattr(Ledger, "record_design", lambda self, row: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            open_state(ledger, design).next_task(is_idle=True)
+    assert planned(ledger, design)
+    open_state(ledger, design).next_task(is_idle=True)
+    assert ledger.names("designs") == [f"{design.hash}.parquet"]
+
+
 def test_the_next_round_waits_until_the_open_one_is_complete(ledger: Ledger, design: Design) -> None:
     state = open_state(ledger, design)
     tasks = []
