@@ -28,8 +28,9 @@ from ray import tune
 
 from study.config import Replicate, ReplicateConfig, with_values
 from study.data.datasets import load_dataset
-from study.executors import run_rounds, start_ray, stop_ray
+from study.executors import run_rounds
 from study.provenance import collect
+from study.ray_start import start_ray, stop_ray
 from study.results.ledger import Ledger
 from study.results.store import Store
 from study.sweep_state import SweepState

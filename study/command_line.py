@@ -79,6 +79,12 @@ def build_parser() -> argparse.ArgumentParser:
     where.add_argument(
         "--max-concurrent", type=_positive, help="packs at a time; as many as the CPUs allow where not given"
     )
+    where.add_argument(
+        "--niceness",
+        type=_niceness,
+        help="of the workers of a Ray on this machine: 0, where not given, shares the processor fairly; 19 takes what "
+        "nobody else wants",
+    )
     where.add_argument("--use-gpu", action="store_true", help="train on GPUs")
     where.add_argument(
         "--gpus-per-pack",
@@ -92,6 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--storage", help="folder or URL (s3://...) of the ledger; $STUDY_STORAGE, else a per-user folder"
     )
     keep.add_argument("--tracking-uri", help="MLflow; a SQLite file in the storage where not given")
+    keep.add_argument("--retry", action="store_true", help="try replicates that failed for good once more")
     keep.add_argument("--fresh", action="store_true", help="start a new ledger; the old one stays where it is")
     return parser
 
@@ -104,6 +111,12 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return value
+
+
+def _niceness(text: str) -> int:
+    if not text.isdecimal() or int(text) > 19:
+        raise argparse.ArgumentTypeError(f"takes a whole number from 0 to 19, not {text!r}")
+    return int(text)
 
 
 def _share(text: str) -> float | None:

@@ -337,6 +337,12 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def error_sentence(error: BaseException) -> str:
+    """The type and first line of an error."""
+    line, kind = first_line(error), type(error).__name__
+    return kind if line == kind else f"{kind}: {line}"
+
+
 @functools.cache
 def field_types(config_class: type = ReplicateConfig, prefix: str = "") -> dict[str, Any]:
     """Every settable path of a configuration class with its type, such as ``{"batch.train": int, ...}``."""

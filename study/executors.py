@@ -1,24 +1,14 @@
 """Packs on Ray: a reused Tune actor (inline) or a nested Ray Train run (train), fed round by round."""
 
+import contextlib
 import dataclasses
 import math
-import os
-import socket
-import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-# Ray reads these when it is imported or started. The health check interval bounds how long a report waits.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
-
+# Before Ray itself: it reads its settings when it is imported.
 import ray
 import ray.train
 import ray.train.torch
@@ -28,9 +18,10 @@ from ray.tune.search import Searcher
 from study.config import ConfigError
 from study.outcome import Outcome
 from study.packing import PackLimits, available_memory, memory_on_cpu, memory_on_gpu, packs_at_a_time, packs_in_memory
+from study.scratch import scratch_folder
 from study.sweep_state import SweepState
 from study.tasks import PackTask, TaskRun, TaskSettings, gpu_memory, record_failure
-from study.workers import Watchdog, classify, error_sentence, train_here, work_off
+from study.workers import NodeLeft, SpentProcess, Watchdog, classify, train_here, work_off
 
 _LEAST_CLUSTER_WIDTH = 8
 _TRIES_OF_WORKERS = 3
@@ -39,17 +30,22 @@ _TRIES_OF_WORKERS = 3
 class PackTrainable(tune.Trainable):
     """Trains one pack after another in one process; a step is one advance of the pack.
 
-    An exception becomes a recorded attempt of the pack, not a failed Tune trial.
+    An exception becomes a recorded attempt of the pack, and ends the process once the pack is worked off. The first
+    step only says where the pack is: a node that leaves before the pack's first result is known by it.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._shares = work_off(PackTask.from_dict(config["task"]), train_here)
+        self._shares: Iterator[float] | None = None
+        self._task = PackTask.from_dict(config["task"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.setup(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
+        if self._shares is None:
+            self._shares = work_off(self._task, train_here)
+            return {"done": False, "fraction": 0.0, "node": ray.get_runtime_context().get_node_id()}
         share = next(self._shares)
         return {"done": share == 1.0, "fraction": share}
 
@@ -71,8 +67,10 @@ def _train_worker(config: dict[str, Any]) -> None:
 
 def train_on_workers(config: dict[str, Any]) -> None:
     """A Tune function that trains one pack with a nested TorchTrainer, or its parts one after the other."""
-    for _ in work_off(PackTask.from_dict(config["task"]), _train_nested):
-        pass
+    # The workers and this process serve no other pack.
+    with contextlib.suppress(SpentProcess):
+        for _ in work_off(PackTask.from_dict(config["task"]), _train_nested):
+            pass
 
 
 def _train_nested(task: PackTask) -> Iterator[float]:
@@ -81,13 +79,23 @@ def _train_nested(task: PackTask) -> Iterator[float]:
     Ray Train's own retries would try a pack that does not fit into memory again and again.
     """
     for number in range(1, _TRIES_OF_WORKERS + 1):
+        nodes = _live_nodes()
         try:
             _fit(task, number)
             break
         except Exception as error:
-            if number == _TRIES_OF_WORKERS or classify(error) is Outcome.OUT_OF_MEMORY:
+            # What the replicates did themselves, they would do again.
+            if classify(error) in (Outcome.OUT_OF_MEMORY, Outcome.FAILED):
                 raise
+            if number == _TRIES_OF_WORKERS:
+                if nodes <= _live_nodes():
+                    raise
+                raise NodeLeft("a node went away while it trained") from error
     yield 1.0
+
+
+def _live_nodes() -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
 def _fit(task: PackTask, number: int) -> None:
@@ -96,7 +104,7 @@ def _fit(task: PackTask, number: int) -> None:
     settings = task.settings
     gpus = {"GPU": task.gpus_per_worker} if settings.use_gpu else {}
     # Checkpoints lie in the ledger's storage: what Train keeps of its own state may be lost.
-    with tempfile.TemporaryDirectory(prefix="study-train-", ignore_cleanup_errors=True) as scratch:
+    with scratch_folder() as scratch:
         ray.train.torch.TorchTrainer(
             _train_worker,
             train_loop_config={"task": task.to_dict()},
@@ -107,7 +115,7 @@ def _fit(task: PackTask, number: int) -> None:
             ),
             run_config=ray.train.RunConfig(
                 name=f"{task.replicates[0].key}-{task.attempts[0]}-{len(task.replicates)}-{number}",
-                storage_path=scratch,
+                storage_path=str(scratch),
                 callbacks=[TuneReportCallback()],
             ),
         ).fit()
@@ -122,24 +130,25 @@ class RoundSearcher(Searcher):
         self._on_event = on_event
         self._on_pack_end = on_pack_end
         self._running: dict[str, PackTask] = {}
-        self._nodes: dict[str, str] = {}
-        self._deaths: Counter[str] = Counter()
-
-    @property
-    def unfinished(self) -> list[PackTask]:
-        """Packs that were running when the sweep ended."""
-        return list(self._running.values())
+        # The node that a pack is on, and before it says so all nodes that it may be on.
+        self._nodes: dict[str, set[str]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        task = self._state.next_task(is_idle=not self._running)
+        try:
+            task = self._state.next_task(is_idle=not self._running)
+        except OSError as error:
+            self._state.lose_storage(error)
+            task = None
         if task is None:
             return None if self._running else Searcher.FINISHED
         self._running[trial_id] = task
+        self._nodes[trial_id] = _live_nodes()
         self._on_event()
         return {"task": task.to_dict()}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self._nodes[trial_id] = result.get("node_ip", "")
+        if "node" in result:
+            self._nodes[trial_id] = {result["node"]}
         if trial_id in self._running:
             self._state.note_progress(self._running[trial_id], result.get("fraction", 0.0))
         self._on_event()
@@ -148,9 +157,12 @@ class RoundSearcher(Searcher):
         task = self._running.pop(trial_id, None)
         if task is None:
             return
-        if error:
-            self._record_death(trial_id, task)
-        self._state.note_complete(task)
+        try:
+            if error:
+                self._record_death(trial_id, task)
+            self._state.note_complete(task)
+        except OSError as trouble:
+            self._state.lose_storage(trouble)
         self._on_event()
         self._on_pack_end()
 
@@ -159,11 +171,11 @@ class RoundSearcher(Searcher):
         lacking = self._state.lacking(task)
         if lacking is None:
             return
-        alive = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-        node = self._nodes.get(trial_id)
-        is_lost = node is not None and node not in alive
-        outcome = Outcome.INTERRUPTED if is_lost else Outcome.FAILED
-        text = "the node went away" if is_lost else "the worker process died (killed, or out of memory)"
+        is_lost = not self._nodes[trial_id] <= _live_nodes()
+        outcome = Outcome.INTERRUPTED if is_lost else Outcome.ENVIRONMENT
+        text = (
+            "the node went away" if is_lost else "the worker process died: it was killed, or the machine's memory ended"
+        )
         record_failure(lacking, outcome, text, datetime.now(UTC))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -175,42 +187,6 @@ class RoundSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore."""
-
-
-def start_ray(address: str, needs_dashboard: bool) -> None:
-    """Connect to a cluster, or start Ray on this machine for ``local``.
-
-    Placement groups of killed trials are cleaned up through the dashboard's State API, which nested training needs.
-    """
-    try:
-        if address == "local":
-            ray.init(
-                address="local",
-                include_dashboard=needs_dashboard,
-                log_to_driver=False,
-                logging_level="ERROR",
-                object_store_memory=128 * 2**20,
-            )
-        else:
-            _probe(address)
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"no Ray cluster answers at {address!r} ({error_sentence(error)}): check --address or RAY_ADDRESS, or pass "
-            "--address local"
-        ) from error
-
-
-def _probe(address: str) -> None:
-    """Raise OSError where nothing listens at HOST:PORT: Ray itself would wait there for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=10).close()
-
-
-def stop_ray() -> None:
-    """Disconnect, and end a Ray that :func:`start_ray` started."""
-    ray.shutdown()
 
 
 def plan_room(
@@ -271,12 +247,9 @@ def _memory_of_worker(settings: TaskSettings, width: int, *, is_local: bool) -> 
     return memory_on_cpu(resources["memory"] * settings.threads / resources["CPU"], 1)
 
 
-def run_rounds(
-    state: SweepState, width: int, on_event: Callable[[], None], on_pack_end: Callable[[], None]
-) -> list[PackTask]:
-    """Run a sweep's rounds to their end in one ``Tuner.fit``, ``width`` packs at a time; returns those cut off."""
+def run_rounds(state: SweepState, width: int, on_event: Callable[[], None], on_pack_end: Callable[[], None]) -> None:
+    """Run a sweep's rounds to their end in one ``Tuner.fit``, ``width`` packs at a time."""
     settings = state.settings
-    searcher = RoundSearcher(state, on_event, on_pack_end)
     trainable: Any
     if settings.executor == "inline":
         resources = {"CPU": settings.threads, **({"GPU": state.limits.gpu_share} if settings.use_gpu else {})}
@@ -286,11 +259,11 @@ def run_rounds(
         # The head's marker resource keeps them off spot nodes.
         placement = tune.PlacementGroupFactory([{"node:__internal_head__": 0.01}])
         trainable = tune.with_resources(train_on_workers, placement)
-    with tempfile.TemporaryDirectory(prefix="study-tune-", ignore_cleanup_errors=True) as scratch:
+    with scratch_folder() as scratch:
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=searcher,
+                search_alg=RoundSearcher(state, on_event, on_pack_end),
                 num_samples=-1,
                 max_concurrent_trials=width,
                 reuse_actors=settings.executor == "inline",
@@ -300,7 +273,7 @@ def run_rounds(
             ),
             run_config=tune.RunConfig(
                 name=f"{state.design.study}-{state.design.hash}-{int(time.time())}",
-                storage_path=str(Path(scratch)),
+                storage_path=str(scratch),
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=0),
                 # The ledger keeps checkpoints by replicate; Tune's own would be lost with its state.
@@ -308,8 +281,3 @@ def run_rounds(
             ),
         )
         tuner.fit()
-    unfinished = searcher.unfinished
-    for task in unfinished:
-        if (lacking := state.lacking(task)) is not None:
-            record_failure(lacking, Outcome.INTERRUPTED, "the sweep was stopped", datetime.now(UTC))
-    return unfinished

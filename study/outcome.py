@@ -1,13 +1,15 @@
 """How a replicate ended, and what follows from it."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 
 class Outcome(StrEnum):
     """The end of one attempt at a replicate.
 
-    ``ok``, ``collapsed`` and ``diverged`` are final: they are findings about the recipe. The others say
-    something about the machine or the code, and are tried again by the next command.
+    ``ok``, ``collapsed`` and ``diverged`` are final: they are findings about the recipe. ``out_of_memory``, ``failed``
+    and ``hung`` are the replicate's own failures where it was alone in its pack. ``interrupted`` (stopped, or its node
+    left) and ``environment`` (a killed worker, missing data, a full disk) say nothing about the replicate.
     """
 
     OK = "ok"
@@ -17,19 +19,27 @@ class Outcome(StrEnum):
     FAILED = "failed"
     HUNG = "hung"
     INTERRUPTED = "interrupted"
+    ENVIRONMENT = "environment"
 
 
 MAX_ATTEMPTS = 3
 FINAL_OUTCOMES = frozenset({Outcome.OK, Outcome.COLLAPSED, Outcome.DIVERGED})
 MEASURED_OUTCOMES = frozenset({Outcome.OK, Outcome.COLLAPSED})
+_FAILURES = frozenset({Outcome.OUT_OF_MEMORY, Outcome.FAILED, Outcome.HUNG})
 
 
-def is_final(outcomes: list[Outcome]) -> bool:
-    """Whether a replicate with these attempts is settled: a finding, or ``MAX_ATTEMPTS`` failures.
+def is_own_failure(outcome: Outcome, pack_size: int | None) -> bool:
+    """Whether an attempt failed by the replicate itself: it was alone (in a pack, any member may be to blame)."""
+    return outcome in _FAILURES and (pack_size or 1) == 1
 
-    Interruptions do not count towards the failures: stopping a sweep by hand, or losing a spot node, says
-    nothing about the replicate, and its checkpoint lets the next attempt go on where it stopped.
+
+def is_final(attempts: Iterable[tuple[Outcome, int | None]]) -> bool:
+    """Whether a replicate is settled: by a finding, or by ``MAX_ATTEMPTS`` failures of its own.
+
+    Args:
+        attempts: outcome and size of the pack of every attempt.
     """
-    if any(outcome in FINAL_OUTCOMES for outcome in outcomes):
+    tried = list(attempts)
+    if any(outcome in FINAL_OUTCOMES for outcome, _ in tried):
         return True
-    return sum(outcome is not Outcome.INTERRUPTED for outcome in outcomes) >= MAX_ATTEMPTS
+    return sum(is_own_failure(outcome, pack_size) for outcome, pack_size in tried) >= MAX_ATTEMPTS

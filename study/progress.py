@@ -78,7 +78,7 @@ class ProgressDisplay:
         """Announce a recorded round and, where limits are sought, how well they are known before it."""
         cells = len({entry.cell for entry in planned.entries})
         words = _PURPOSE_WORDS[planned.purpose]
-        line = f"round {index}: {words}, {_count(len(planned.entries), 'replicate')} in {_count(cells, 'cell')}"
+        line = f"round {index}: {words}, {count(len(planned.entries), 'replicate')} in {count(cells, 'cell')}"
         self.say("; ".join([line, *_limits_known(planned)]))
 
     def on_halved(self, planned: int, sizes: list[int]) -> None:
@@ -107,7 +107,8 @@ class ProgressDisplay:
         )
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """A number with its noun: 1 cell, 2 cells."""
     return f"{number} {noun}{'s' * (number != 1)}"
 
 

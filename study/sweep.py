@@ -1,57 +1,57 @@
 """Run a study: ``python -m study.sweep NAME``. The same command again resumes, or prints what is known.
 
 Exit codes: 0 done; 2 wrong usage, or a service that cannot be reached at the start; 3 ended with failed
-replicates; 4 the budget ended first; 128 + signal interrupted, with everything kept (141: nobody reads the output).
+replicates, or stopped by what the environment did; 4 the budget ended first; 5 the storage can no longer be written;
+128 + signal interrupted, with everything kept (141: nobody reads the output).
 """
 
 import argparse
 import dataclasses
 import json
-import math
 import os
-import signal
+import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from study.command_line import build_parser, parse_overrides, print_list, print_plan, run_main
-from study.config import ClustersConfig, ConfigError
+from study.config import ConfigError
 from study.design import Design, load_space, make_design
-from study.progress import ProgressDisplay, duration
-from study.provenance import Provenance, collect
+from study.doors import absolute_paths
+from study.interrupts import Interrupts
+from study.prepare import Prepared, prepare
+from study.provenance import Provenance
+from study.session import EXIT_BUDGET, EXIT_FAILED, EXIT_USAGE, run_open_rounds, say_failures
 
 if TYPE_CHECKING:
     from study.limit_seeking import SliceState
     from study.results.ledger import Ledger
-    from study.results.tracking import Tracker
-    from study.searcher import DigestOf
-    from study.sweep_state import SweepState
-    from study.tasks import ExecutorName
-
-EXIT_USAGE, EXIT_FAILED, EXIT_BUDGET = 2, 3, 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     parser = build_parser()
     options = parser.parse_args(arguments)
+    options.command = f"python -m study.sweep {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
+    interrupts = Interrupts()
     try:
         if options.list:
             print_list(options.json)
             return 0
         if options.study is None:
             raise ConfigError("name a study, for example: python -m study.sweep batch_limit (--list shows all)")
-        return _sweep(options)
+        return _sweep(options, interrupts)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("interrupted: nothing was running", file=sys.stderr)
+        return interrupts.exit_code
 
 
-def _sweep(options: argparse.Namespace) -> int:
+def _sweep(options: argparse.Namespace, interrupts: Interrupts) -> int:
     design = make_design(
         load_space(options.study),
         variant=options.variant,
@@ -63,8 +63,9 @@ def _sweep(options: argparse.Namespace) -> int:
     if options.dry_run:
         print_plan(design, replicates, options.json)
         return 0
-    prepared = prepare(options, design, replicates)
-    return run(options, prepared)
+    interrupts.install()
+    absolute_paths(options)
+    return run(options, prepare(options, design, replicates), interrupts)
 
 
 def budgeted(options: argparse.Namespace, design: Design) -> tuple[Design, int]:
@@ -85,71 +86,7 @@ def budgeted(options: argparse.Namespace, design: Design) -> tuple[Design, int]:
     return dataclasses.replace(design, budget=dataclasses.replace(design.budget, **given)), replicates
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """Everything checked before anything is written or started."""
-
-    design: Design
-    replicates: int
-    digest_of: "DigestOf"
-    input_shape: tuple[int, ...]
-    provenance: Provenance
-    storage: str
-    executor: "ExecutorName"
-    address: str
-    tracker: "Tracker | None"
-
-
-def prepare(options: argparse.Namespace, design: Design, replicates: int) -> Prepared:
-    """Check data, storage and sizes; raises :class:`ConfigError` with nothing half-written."""
-    from study.data.datasets import Dataset, load_dataset
-    from study.results.store import Store, default_storage
-    from study.tasks import device_for
-    from study.trainers.batch import check_evaluation
-
-    storage = options.storage or default_storage()
-    Store(storage).check_writable()
-    if options.executor == "inline" and options.workers_per_trial > 1:
-        raise ConfigError("--executor inline has one worker: use --executor train with --workers-per-trial")
-    if options.gpus_per_pack is not None and options.gpus_per_pack < 1 and options.workers_per_trial > 1:
-        raise ConfigError("--gpus-per-pack below 1 needs one worker per pack: NCCL refuses two ranks on one GPU")
-    if options.workers_per_trial > 1 and design.config.model.norm == "batch":
-        raise ConfigError("model.norm=batch needs one worker: its statistics would be those of each worker's part")
-    is_wide = options.workers_per_trial > 1 or options.profile == "cluster"
-    wanted = options.executor if options.executor != "auto" else ("train" if is_wide else "inline")
-    executor: ExecutorName = "train" if wanted == "train" else "inline"
-    address = options.address or os.environ.get("RAY_ADDRESS") or "local"
-    if options.use_gpu and address == "local":
-        device_for(use_gpu=True)
-    datasets: dict[tuple[str, ClustersConfig], Dataset] = {}
-    candidates = [part.point(candidate) for part in design.slices() for candidate in part.candidates]
-    for point in candidates if design.is_sought else design.points():
-        for role in ("tuning", "reported"):
-            config = design.resolve(point, {}, role)
-            key = (config.data.name, config.data.clusters)
-            if key not in datasets:
-                datasets[key] = load_dataset(config.data, options.data_root)
-            check_evaluation(config, datasets[key])
-    tracker = None
-    if options.tracking_uri:
-        from study.results.tracking import Tracker
-
-        tracker = Tracker(options.tracking_uri)
-    return Prepared(
-        design=design,
-        replicates=replicates,
-        digest_of=lambda config: datasets[config.data.name, config.data.clusters].digest,
-        # Of vectors of several lengths the longest decides how much fits.
-        input_shape=max((dataset.input_shape for dataset in datasets.values()), key=math.prod),
-        provenance=collect(),
-        storage=Store(storage).uri,
-        executor=executor,
-        address=address,
-        tracker=tracker,
-    )
-
-
-def run(options: argparse.Namespace, prepared: Prepared) -> int:
+def run(options: argparse.Namespace, prepared: Prepared, interrupts: Interrupts) -> int:
     """Run what is missing, then print the answer."""
     from study.results.ledger import Ledger
     from study.searcher import RoundPlanner
@@ -157,6 +94,8 @@ def run(options: argparse.Namespace, prepared: Prepared) -> int:
     from study.tasks import TaskSettings
 
     design = prepared.design
+    if options.fresh:
+        check_places(options, prepared)
     opener = Ledger.open_fresh if options.fresh else Ledger.open
     ledger = opener(prepared.storage, design.study)
     settings = TaskSettings(
@@ -179,14 +118,29 @@ def run(options: argparse.Namespace, prepared: Prepared) -> int:
         settings=settings,
         design_row=design_row(design, prepared.provenance),
         deadline=deadline,
+        is_retry=options.retry,
     )
-    exit_code = EXIT_FAILED if state.failed_rows() else 0
-    if not state.is_plan_finished():
-        exit_code = _run_open_rounds(options, prepared, state)
+    if state.is_plan_finished():
+        exit_code = EXIT_FAILED if say_failures(state) else 0
+    else:
+        check_places(options, prepared)
+        exit_code = run_open_rounds(options, prepared, state, interrupts)
     if exit_code in (0, EXIT_FAILED) and (unsettled := state.unsettled_slices()):
         print(budget_sentence(design, unsettled), file=sys.stderr)
         exit_code = exit_code or EXIT_BUDGET
     return _print_answer(options, ledger, design, state.slice_states(), exit_code)
+
+
+def check_places(options: argparse.Namespace, prepared: Prepared) -> None:
+    """Raise :class:`ConfigError` where a sweep could not write: a finished study needs neither place.
+
+    A tracking server that was named must answer. A file beside the storage may be mended later.
+    """
+    from study.results.store import Store
+
+    Store(prepared.storage).check_writable()
+    if options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"):
+        prepared.view.require()
 
 
 def budget_sentence(design: Design, unsettled: "Sequence[SliceState]") -> str:
@@ -216,79 +170,6 @@ def design_row(design: Design, provenance: Provenance) -> dict[str, object]:
     }
 
 
-class _Signals:
-    """SIGTERM becomes SIGINT, which Tune turns into an orderly end; the first signal is remembered.
-
-    So does a progress line that nobody reads any more, as if it were the SIGPIPE that Python does not raise.
-    """
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-
-    def install(self) -> None:
-        signal.signal(signal.SIGTERM, self._terminate)
-
-    def _terminate(self, number: int, _frame: FrameType | None) -> None:
-        self.received = number
-        os.kill(os.getpid(), signal.SIGINT)
-
-    def on_unread(self) -> None:
-        self._terminate(signal.SIGPIPE, None)
-
-
-def _run_open_rounds(options: argparse.Namespace, prepared: Prepared, state: "SweepState") -> int:
-    from study.executors import plan_room, run_rounds, start_ray, stop_ray
-    from study.results.tracking import Tracker, default_tracking_uri
-
-    signals = _Signals()
-    signals.install()
-    started = time.monotonic()
-    with ProgressDisplay(state, on_unread=signals.on_unread) as display:
-        try:
-            start_ray(prepared.address, needs_dashboard=prepared.executor == "train")
-            is_local, shape = prepared.address == "local", prepared.input_shape
-            width = plan_room(state, options.max_concurrent, options.gpus_per_pack, shape, is_local=is_local)
-            tracker = prepared.tracker or Tracker(default_tracking_uri(prepared.storage))
-            state.on_round, state.on_halved = display.on_round, display.on_halved
-            if not prepared.provenance.commit:
-                display.say("commit and dirty flag are unknown here and stay empty (make submit passes them)")
-            display.say(f"ledger {state.ledger.store.shown}")
-
-            said: set[str] = set()
-
-            def on_pack_end() -> None:
-                trouble = tracker.try_sync(state.ledger, state.design.hash)
-                if trouble and trouble not in said:
-                    said.add(trouble)
-                    display.say(f"{trouble}; python -m study.results sync-mlflow catches up")
-
-            is_cut_off = bool(run_rounds(state, width, display.on_event, on_pack_end))
-            display.on_event()
-            on_pack_end()
-        except KeyboardInterrupt:
-            is_cut_off = True
-        finally:
-            stop_ray()
-        num_tuning, num_reported = state.num_by_role()
-        display.say(
-            f"swept for {duration(time.monotonic() - started)}: {num_tuning} tuning and {num_reported} reported "
-            "replicates in the ledger"
-        )
-    if is_cut_off or (not state.is_finished and not state.is_out_of_budget):
-        print("interrupted: everything finished is kept; the same command goes on from here", file=sys.stderr)
-        return 128 + (signals.received or signal.SIGINT)
-    if failed := state.failed_rows():
-        for row in failed[:5]:
-            text = f"replicate {row['key']} {row['outcome']} (attempt {row['attempt']}): {row['error']}"
-            print(text, file=sys.stderr)
-        print("the same command tries failed replicates again", file=sys.stderr)
-        return EXIT_FAILED
-    if state.is_out_of_budget:
-        print("the budget of --max-hours ended first; the same command goes on from here", file=sys.stderr)
-        return EXIT_BUDGET
-    return 0
-
-
 def _print_answer(
     options: argparse.Namespace,
     ledger: "Ledger",
@@ -300,7 +181,7 @@ def _print_answer(
     from analysis.fits import SearchEnd, slice_key
     from analysis.report import make_report
 
-    if not ledger.names("replicates"):
+    if f"{design.hash}.parquet" not in ledger.names("designs"):
         if options.json:
             print(json.dumps({"study": design.study, "design": design.hash, "num_planned": 0, "exit_code": exit_code}))
         return exit_code

@@ -6,17 +6,22 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
-from study.config import Replicate, pack_shape
+from study.config import Replicate, first_line, pack_shape
 from study.design import Design, plan_size
 from study.limit_seeking import SliceState
-from study.outcome import FINAL_OUTCOMES, MAX_ATTEMPTS, Outcome
+from study.outcome import FINAL_OUTCOMES, MAX_ATTEMPTS, Outcome, is_own_failure
 from study.packing import PackLimits, make_packs, work
 from study.results.ledger import Ledger, Row, settle
 from study.searcher import FIRST_REPORTED_SEED, Entry, PlannedRound, RoundPlanner
-from study.tasks import PackTask, TaskSettings
+from study.tasks import PackTask, TaskSettings, record_failure
 
 _MIN_HANG_SECONDS = 300.0
+# Interruptions of one replicate in one command: nodes come and go, but what makes its node go comes back each time.
+MAX_INTERRUPTIONS = 20
+# Packs that the environment ended, without a finished replicate between them, after which a sweep stops.
+MAX_TROUBLES = 5
 
 
 @dataclass
@@ -24,8 +29,11 @@ class SweepState:
     """Hands out packs of the open round, then asks the planner for the next round and records it.
 
     Resuming is nothing special: what recorded rounds lack is handed out first. A pack that was interrupted is tried
-    again in the same sweep, one that failed by the next. The design is registered by ``design_row`` with its first
-    round, so that a sweep that ends before it leaves nothing behind.
+    again in the same sweep; after any other failure its members are tried alone. One that fails alone is left to the
+    next command; the environment may end it ``MAX_ATTEMPTS`` times in every command, and a sweep stops where it does
+    nothing else any more (``trouble`` says why). With ``is_retry`` what failed for good is tried once more. The
+    design is registered by ``design_row`` with its first round, so that a sweep that ends before it leaves nothing
+    behind.
     """
 
     design: Design
@@ -34,27 +42,39 @@ class SweepState:
     settings: TaskSettings
     design_row: Row
     deadline: float = math.inf
+    is_retry: bool = False
     limits: PackLimits = field(default_factory=PackLimits)
     on_round: Callable[[int, PlannedRound], None] = lambda index, planned: None
     on_halved: Callable[[int, list[int]], None] = lambda planned, sizes: None
     rounds: list[list[Entry]] = field(init=False)
     is_finished: bool = field(default=False, init=False)
     is_out_of_budget: bool = field(default=False, init=False)
+    trouble: str = field(default="", init=False)
+    running: list[PackTask] = field(default_factory=list, init=False)
+    is_storage_lost: bool = field(default=False, init=False)
     _queue: deque[PackTask] = field(default_factory=deque, init=False)
     _fractions: dict[str, float] = field(default_factory=dict, init=False)
-    _tries: Counter[str] = field(default_factory=Counter, init=False)
+    _num_troubles: int = field(default=0, init=False)
+    _before: dict[str, int] = field(default_factory=dict, init=False)
     _started: float = field(default_factory=time.monotonic, init=False)
     _work_at_start: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         recorded = self.ledger.rounds(self.design.hash)
         self.rounds = [[Entry.from_row(row, self.planner.digest_of) for row in rows] for rows in recorded]
+        self._before = {key: len(rows) for key, rows in self.ledger.attempts().items()}
         self._refresh()
         self._work_at_start = self._work_done()
 
     def _refresh(self) -> None:
         self.attempts = self.ledger.attempts()
         self.settled = settle(self.attempts)
+        if self.is_retry:
+            self.settled = {
+                key: row
+                for key, row in self.settled.items()
+                if Outcome(row["outcome"]) in FINAL_OUTCOMES or self._has_failed_now(key)
+            }
 
     @property
     def entries(self) -> list[Entry]:
@@ -68,17 +88,30 @@ class SweepState:
 
     def next_task(self, *, is_idle: bool) -> PackTask | None:
         """The next pack, or None: then the sweep is over if nothing is running, else the round is still open."""
+        if self.trouble:
+            return None
         if self._queue and time.monotonic() < self.deadline:
-            return self._queue.popleft()
+            return self._handed_out()
         if not is_idle:
             return None
         if time.monotonic() >= self.deadline:
             self.is_out_of_budget = bool(self._queue) or not self.is_plan_finished()
             return None
         if self._fill_queue():
-            return self._queue.popleft()
+            return self._handed_out()
         self.is_finished = True
         return None
+
+    def _handed_out(self) -> PackTask:
+        task = self._queue.popleft()
+        self.running.append(task)
+        return task
+
+    def interrupt(self) -> None:
+        """Record what runs as interrupted; where a worker still ends its pack, the pack's findings count."""
+        for task in self.running:
+            if (lacking := self.lacking(task)) is not None:
+                record_failure(lacking, Outcome.INTERRUPTED, "the sweep was stopped", datetime.now(UTC))
 
     def is_plan_finished(self) -> bool:
         """Whether nothing is left to run; records nothing."""
@@ -118,15 +151,30 @@ class SweepState:
             if not open_:
                 return self._fill_queue()
         ready = [replicate for replicate in open_ if self._may_try(replicate.key)]
-        self._queue.extend(self._task(pack) for pack in make_packs(ready, self.limits))
+        alone = [replicate for replicate in ready if self._has_failed(replicate.key)]
+        together = [replicate for replicate in ready if replicate not in alone]
+        packs = [*((replicate,) for replicate in alone), *make_packs(together, self.limits)]
+        self._queue.extend(self._task(pack) for pack in packs)
         return bool(self._queue)
 
+    def _tried_now(self, key: str) -> list[Row]:
+        """The attempts of this command."""
+        return self.attempts.get(key, [])[self._before.get(key, 0) :]
+
+    def _has_failed_now(self, key: str) -> bool:
+        """Whether a replicate failed in this command by itself."""
+        return any(is_own_failure(Outcome(row["outcome"]), row["pack_size"]) for row in self._tried_now(key))
+
     def _may_try(self, key: str) -> bool:
-        """Not after a failure in this sweep, nor after it was interrupted again and again."""
-        tries = self._tries[key]
-        if tries == 0:
-            return True
-        return tries < MAX_ATTEMPTS and Outcome(self.attempts[key][-1]["outcome"]) is Outcome.INTERRUPTED
+        """Not after a failure of its own in this command, nor after it was ended again and again."""
+        ended = Counter(Outcome(row["outcome"]) for row in self._tried_now(key))
+        is_endless = ended[Outcome.ENVIRONMENT] >= MAX_ATTEMPTS or ended[Outcome.INTERRUPTED] >= MAX_INTERRUPTIONS
+        return not is_endless and not self._has_failed_now(key)
+
+    def _has_failed(self, key: str) -> bool:
+        """Whether the last attempt ended badly: which member of its pack was to blame shows when each is alone."""
+        rows = self.attempts.get(key, [])
+        return bool(rows) and Outcome(rows[-1]["outcome"]) is not Outcome.INTERRUPTED
 
     def _task(self, pack: Sequence[Replicate]) -> PackTask:
         shape = pack_shape(pack[0].config)
@@ -178,6 +226,7 @@ class SweepState:
 
     def note_complete(self, task: PackTask) -> None:
         """Read what a pack left in the ledger, and say where it was halved."""
+        self.running.remove(task)
         self._refresh()
         pairs = zip((r.key for r in task.replicates), task.attempts, strict=True)
         rows = [row for key, number in pairs for row in self.attempts.get(key, []) if row["attempt"] == number]
@@ -186,8 +235,33 @@ class SweepState:
             parts = [size for size, num_rows in sorted(sizes.items()) for _ in range(num_rows // size)]
             self.on_halved(len(task.replicates), parts[::-1])
         for replicate in task.replicates:
-            self._tries[replicate.key] += 1
             self._fractions.pop(replicate.key, None)
+        if not rows:
+            self.stop_for("a pack ended and left no row in the ledger: look at its storage")
+        self._count_trouble(rows)
+
+    def _count_trouble(self, rows: Sequence[Row]) -> None:
+        """Stop where the environment ends one pack after the other; a node that left, or a stop, is no trouble."""
+        if any(Outcome(row["outcome"]) in FINAL_OUTCOMES for row in rows):
+            self._num_troubles = 0
+            return
+        ended = [row for row in rows if row["outcome"] == Outcome.ENVIRONMENT]
+        if ended:
+            self._num_troubles += 1
+        if self._num_troubles >= MAX_TROUBLES:
+            self.stop_for(
+                f"{MAX_TROUBLES} packs in a row ended without a result and not by their own fault; the last one: "
+                f"{ended[-1]['error']}"
+            )
+
+    def lose_storage(self, error: OSError) -> None:
+        """Stop where the ledger can no longer be written."""
+        self.is_storage_lost = True
+        self.stop_for(f"the storage {self.ledger.store.shown} can no longer be written ({first_line(error)})")
+
+    def stop_for(self, trouble: str) -> None:
+        """Hand out nothing more; the first reason is kept."""
+        self.trouble = self.trouble or trouble
 
     def failed_rows(self) -> list[Row]:
         """The last attempt of every recorded replicate that has no finding."""

@@ -1,4 +1,8 @@
-"""A worker's way with a task: under a watchdog, in halves where memory runs out, with every failure recorded."""
+"""A worker's way with a task: under a watchdog, in halves where memory runs out, with every failure recorded.
+
+A failure is the replicate's own only where it is alone in its pack and its process (study/outcome.py); what the
+machine did is told apart here, by the kind of the error.
+"""
 
 import gc
 import os
@@ -10,9 +14,24 @@ from datetime import UTC, datetime
 
 import torch
 
-from study.config import first_line
+from study.config import ConfigError, error_sentence
 from study.outcome import Outcome
 from study.tasks import PackTask, TaskRun, device_for, record_failure, single_process_context
+
+# Of torch's errors, which have one type for all causes, those that a device or a connection made.
+_DEVICE_WORDS = (
+    *("no CUDA-capable device", "busy or unavailable", "driver", "ECC error", "NVML"),
+    *("NCCL", "Gloo", "gloo", "Connection reset", "Connection closed by peer"),
+)
+_MEMORY_WORDS = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+class SpentProcess(Exception):
+    """Something failed in this process and is recorded: what comes next deserves a fresh one."""
+
+
+class NodeLeft(Exception):
+    """A node that trained a part of the pack is gone."""
 
 
 def work_off(task: PackTask, train: Callable[[PackTask], Iterator[float]]) -> Iterator[float]:
@@ -20,16 +39,20 @@ def work_off(task: PackTask, train: Callable[[PackTask], Iterator[float]]) -> It
 
     ``train`` trains and commits a pack, yields its share and raises what goes wrong. A pack of several that runs out of
     memory is freed, and its halves are trained one after the other from its checkpoints; this is no failed attempt.
-    Any other error is recorded as an attempt of the members concerned.
+    Any other error is recorded as an attempt of the members concerned, and ends in :class:`SpentProcess`: a broken
+    device or a full heap must not be blamed on whoever trains here next.
     """
     total, num_ended = len(task.replicates), 0
     parts = [task]
+    is_spent = False
     while parts:
         part, started = parts.pop(0), datetime.now(UTC)
         halves: list[PackTask] = []
         try:
             for share in train(part):
-                yield (num_ended + share * len(part.replicates)) / total
+                done = (num_ended + share * len(part.replicates)) / total
+                if done < 1.0 or not is_spent:
+                    yield done
             num_ended += len(part.replicates)
             continue
         except Exception as error:
@@ -37,12 +60,16 @@ def work_off(task: PackTask, train: Callable[[PackTask], Iterator[float]]) -> It
             if outcome is Outcome.OUT_OF_MEMORY:
                 halves = part.halves()
             if not halves:
+                is_spent = True
                 record_failure(part, outcome, error_sentence(error), started, traceback.format_exc())
         # Only here has the error let go of the frames that hold the pack's tensors.
         _free_memory()
         parts[:0] = halves
         num_ended += 0 if halves else len(part.replicates)
-        yield num_ended / total
+        if parts:
+            yield num_ended / total
+    if is_spent:
+        raise SpentProcess
 
 
 def _free_memory() -> None:
@@ -64,17 +91,36 @@ def train_here(task: PackTask) -> Iterator[float]:
 
 
 def classify(error: BaseException) -> Outcome:
-    """Out of memory, or anything else that failed; of several workers' errors one out of memory decides."""
+    """What an error says of the replicates that it ended: memory, the machine, or the replicates themselves.
+
+    Of several workers' errors one out of memory decides, then a lost node, then the environment.
+    """
     # Ray Train raises one error that lists those of its workers.
     errors = [error, *getattr(error, "worker_failures", {}).values()]
-    return Outcome.OUT_OF_MEMORY if any(_is_out_of_memory(one) for one in errors) else Outcome.FAILED
+    if any(map(_is_out_of_memory, errors)):
+        return Outcome.OUT_OF_MEMORY
+    if any(isinstance(one, NodeLeft) for one in errors):
+        return Outcome.INTERRUPTED
+    return Outcome.ENVIRONMENT if any(map(_is_environment, errors)) else Outcome.FAILED
+
+
+def _kinds(error: BaseException) -> list[str]:
+    """An error's types by name: Ray wraps what a worker raised in a type that is also of the raised one's type."""
+    return [f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__]
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # By name: torch and Ray both have an OutOfMemoryError, and Ray wraps what a worker raised in a type of that name.
-    is_named = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
-    words = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    return is_named or isinstance(error, MemoryError) or any(word in str(error) for word in words)
+    # What Ray's memory monitor kills was in the way of the whole machine.
+    is_named = "torch.OutOfMemoryError" in _kinds(error) or isinstance(error, MemoryError)
+    return is_named or any(word in str(error) for word in _MEMORY_WORDS)
+
+
+def _is_environment(error: BaseException) -> bool:
+    """Data, files, packages, devices, processes: whatever is not the replicate's own computation."""
+    kinds = _kinds(error)
+    is_rays = "ray.RayError" in kinds and "ray.RayTaskError" not in kinds
+    is_named = is_rays or "ray.ControllerError" in kinds or isinstance(error, OSError | ImportError | ConfigError)
+    return is_named or (isinstance(error, RuntimeError) and any(word in str(error) for word in _DEVICE_WORDS))
 
 
 class Watchdog:
@@ -107,9 +153,3 @@ class Watchdog:
             if time.monotonic() - self._last_progress > limit:
                 record_failure(self._task, Outcome.HUNG, f"no progress for {limit:.0f} s", self._started)
                 os._exit(1)
-
-
-def error_sentence(error: BaseException) -> str:
-    """The type and first line of an error."""
-    line, kind = first_line(error), type(error).__name__
-    return kind if line == kind else f"{kind}: {line}"

@@ -51,8 +51,16 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.workers": "torch study.config study.outcome study.tasks",
         "study.sweep_state": "study.config study.outcome study.packing study.design study.limit_seeking "
         "study.searcher study.tasks study.results.ledger",
-        "study.executors": "ray study.config study.outcome study.packing study.sweep_state study.tasks study.workers "
-        "study.distributed",
+        "study.scratch": "",
+        "study.doors": "",
+        "study.interrupts": "",
+        "study.ray_start": "ray joblib study.config",
+        "study.executors": "ray study.config study.outcome study.packing study.ray_start study.scratch "
+        "study.sweep_state study.tasks study.workers study.distributed",
+        "study.prepare": "study.config study.design study.provenance study.data study.results study.searcher "
+        "study.tasks study.trainers.batch",
+        "study.session": "study.interrupts study.outcome study.progress study.prepare study.sweep_state "
+        "study.executors study.ray_start study.scratch study.results",
         "study.progress": "rich study.searcher study.sweep_state",
         "study.command_line": "study.config study.packing study.space study.design",
         "study.sweep": "study analysis.answer analysis.fits analysis.report",
@@ -63,7 +71,7 @@ ALLOWED: dict[str, frozenset[str]] = {
 }
 # Libraries that only the named modules may import, whatever else the table says.
 ONLY = {
-    "ray": {"study.executors"},
+    "ray": {"study.executors", "study.ray_start"},
     "mlflow": {"study.results.tracking"},
     "torch.distributed": {"study.distributed"},
     "optuna": {"study.tuning", "study.optuna_sampler"},

@@ -37,9 +37,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy i
 def _quiet_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("STUDY_STORAGE", str(tmp_path / "default"))
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -58,34 +59,33 @@ def num_syncs() -> list[int]:
 @pytest.fixture
 def no_ray(monkeypatch: pytest.MonkeyPatch, num_syncs: list[int]) -> Callable[[ResultOf], None]:
     """Replaces Ray by a loop that invents each pack's results, and MLflow by nothing."""
-    from study import executors
+    from study import executors, ray_start
     from study.results import tracking
 
     class NoTracker:
         def __init__(self, uri: str) -> None:
             pass
 
-        def try_sync(self, ledger: Ledger, study_hash: str) -> None:
+        def sync(self, ledger: Ledger, study_hash: str) -> None:
             num_syncs.append(1)
 
     def use(result_of: ResultOf) -> None:
         def run_rounds(
             state: SweepState, width: int, on_event: Callable[[], None], on_pack_end: Callable[[], None]
-        ) -> list[Any]:
+        ) -> None:
             while (task := state.next_task(is_idle=True)) is not None:
                 for part in task.halves() if is_halved(task) else [task]:
                     commit(part, result_of)
                 state.note_complete(task)
                 on_event()
                 on_pack_end()
-            return []
 
         def is_halved(task: PackTask) -> bool:
             return len(task.replicates) == 5 and task.config.batch.train == 16
 
         monkeypatch.setattr(executors, "run_rounds", run_rounds)
-        monkeypatch.setattr(executors, "start_ray", lambda address, needs_dashboard: None)
-        monkeypatch.setattr(executors, "stop_ray", lambda: None)
+        monkeypatch.setattr(ray_start, "start_ray", lambda address, needs_dashboard, niceness: None)
+        monkeypatch.setattr(ray_start, "stop_ray", lambda: None)
         monkeypatch.setattr(executors, "plan_room", lambda state, asked, share, shape, is_local: 1)
         monkeypatch.setattr(tracking, "Tracker", NoTracker)
 
@@ -450,7 +450,7 @@ class TestExitCodes:
         no_ray(result_of)
         assert sweep.main(["smoke", "--storage", str(storage)]) == 3
         err = capsys.readouterr().err
-        assert err.count("failed (attempt 1): RuntimeError: invented") == 3
+        assert err.count("failed (attempt 2): RuntimeError: invented") == 3, "first in a pack, then alone"
         assert "tries failed replicates again" in err
 
     def test_a_study_whose_replicates_have_failed_for_good_still_exits_3(
@@ -460,8 +460,15 @@ class TestExitCodes:
             return Result(outcome=Outcome.FAILED) if replicate.seed == 103 else rise_and_fall(replicate)
 
         no_ray(result_of)
-        codes = [sweep.main(["smoke", "--storage", str(storage)]) for _ in range(MAX_ATTEMPTS + 1)]
-        assert codes == [3] * (MAX_ATTEMPTS + 1)
+        codes = [sweep.main(["smoke", "--storage", str(storage)]) for _ in range(MAX_ATTEMPTS)]
+        assert codes == [3] * MAX_ATTEMPTS
+        capsys.readouterr()
+        assert sweep.main(["smoke", "--storage", str(storage)]) == 3
+        err = capsys.readouterr().err
+        assert "3 replicates failed 3 times by their own fault and are not tried again: --retry" in err
+        no_ray(rise_and_fall)
+        assert sweep.main(["smoke", "--storage", str(storage)]) == 3
+        assert sweep.main(["smoke", "--storage", str(storage), "--retry"]) == 0
 
     def test_a_budget_that_ends_first_exits_4(
         self, storage: Path, no_ray: Callable[[ResultOf], None], capsys: pytest.CaptureFixture[str]
@@ -496,7 +503,8 @@ class TestExitCodes:
         no_ray(rise_and_fall)
         assert sweep.main(["smoke", "--storage", str(storage)]) == 0
         attempts = Ledger.open(str(storage), "smoke").attempts()
-        assert {len(rows) for rows in attempts.values()} == {1}
+        outcomes = {tuple(row["outcome"] for row in rows) for rows in attempts.values()}
+        assert outcomes == {("ok",), ("interrupted", "ok")}
 
     def test_a_terminated_sweep_exits_143(
         self, storage: Path, no_ray: Callable[[ResultOf], None], capsys: pytest.CaptureFixture[str]
@@ -523,13 +531,13 @@ class TestExitCodes:
         no_ray(rise_and_fall)
         with monkeypatch.context() as unread:
             unread.setattr(sys, "stderr", Unread())
-            with pytest.raises(BrokenPipeError):
-                sweep.main(["smoke", "--storage", str(storage)])
+            assert sweep.main(["smoke", "--storage", str(storage)]) == 128 + signal.SIGPIPE
         before = Ledger.open(str(storage), "smoke").read("replicates").num_rows
         assert 0 < before < 33
         assert sweep.main(["smoke", "--storage", str(storage)]) == 0
         attempts = Ledger.open(str(storage), "smoke").attempts()
-        assert {len(rows) for rows in attempts.values()} == {1}
+        outcomes = {tuple(row["outcome"] for row in rows) for rows in attempts.values()}
+        assert outcomes == {("ok",), ("interrupted", "ok")}
 
     def test_fresh_starts_a_new_ledger_and_keeps_the_old(
         self, storage: Path, no_ray: Callable[[ResultOf], None], capsys: pytest.CaptureFixture[str]

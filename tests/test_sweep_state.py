@@ -13,8 +13,8 @@ from study.outcome import MAX_ATTEMPTS, Outcome
 from study.packing import PackLimits
 from study.results.ledger import Ledger
 from study.results.store import Store
-from study.sweep_state import SweepState
-from study.tasks import record_failure
+from study.sweep_state import MAX_TROUBLES, SweepState
+from study.tasks import PackTask, record_failure
 from tests.synthetic import STARTED, Result, ResultOf, commit, drive, known_design, open_state, rise_and_fall
 
 
@@ -159,21 +159,36 @@ def test_a_replicate_that_another_design_has_finished_is_not_run_again(ledger: L
 
 class TestFailures:
     @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.HUNG, Outcome.OUT_OF_MEMORY])
-    def test_a_failed_pack_is_not_tried_again_in_the_same_sweep_but_by_the_next(
+    def test_after_a_failed_pack_its_members_are_tried_alone_and_one_that_fails_alone_by_the_next_sweep(
         self, ledger: Ledger, design: Design, outcome: Outcome
     ) -> None:
         state = open_state(ledger, design)
-        drive(state, failing(outcome, 103))
+        tasks = drive(state, failing(outcome, 103))
         (row,) = state.failed_rows()
-        assert (row["outcome"], row["attempt"], row["seed"]) == (outcome, 1, 103)
-        assert max(num_attempts(ledger).values()) == 1
+        assert (row["outcome"], row["attempt"], row["seed"], row["pack_size"]) == (outcome, 2, 103, 1)
+        assert [t for t in tasks if 2 in t.attempts] == [t for t in tasks if len(t.replicates) == 1]
         again = open_state(ledger, design)
         assert not again.is_plan_finished()
         (task,) = drive(again, rise_and_fall)
         assert [replicate.seed for replicate in task.replicates] == [103]
-        assert task.attempts == (2,)
+        assert task.attempts == (3,)
         assert again.failed_rows() == []
         assert open_state(ledger, design).is_plan_finished()
+
+    def test_the_members_of_a_pack_that_one_of_them_breaks_all_get_their_results_but_that_one(
+        self, ledger: Ledger, design: Design
+    ) -> None:
+        def commit_real(task: PackTask) -> None:
+            is_broken = any(r.seed == 103 and r.config.batch.train == 4 for r in task.replicates)
+            commit(task, (lambda _: Result(outcome=Outcome.FAILED)) if is_broken else rise_and_fall)
+
+        for _ in range(MAX_ATTEMPTS + 1):
+            state = open_state(ledger, design)
+            while (task := state.next_task(is_idle=True)) is not None:
+                commit_real(task)
+                state.note_complete(task)
+        assert state.is_plan_finished()
+        assert [row["seed"] for row in state.failed_rows()] == [103]
 
     def test_a_failure_in_a_tuning_round_keeps_the_next_round_waiting_for_the_next_sweep(
         self, ledger: Ledger, design: Design
@@ -183,15 +198,89 @@ class TestFailures:
         drive(open_state(ledger, design), rise_and_fall)
         assert ledger.rounds(design.hash)[-1][0]["role"] == "reported"
 
-    def test_after_three_failures_the_study_goes_on_without_the_replicate(self, ledger: Ledger, design: Design) -> None:
+    def test_after_three_failures_of_its_own_the_study_goes_on_without_the_replicate(
+        self, ledger: Ledger, design: Design
+    ) -> None:
         for number in range(1, MAX_ATTEMPTS + 1):
             assert not open_state(ledger, design).is_plan_finished()
             state = open_state(ledger, design)
             drive(state, failing(Outcome.FAILED, 103))
-            assert [row["attempt"] for row in state.failed_rows()] == [number]
+            assert [row["attempt"] for row in state.failed_rows()] == [number + 1], "the first one was in a pack"
         last = open_state(ledger, design)
         assert last.is_plan_finished()
-        assert [row["attempt"] for row in last.failed_rows()] == [MAX_ATTEMPTS]
+        assert [row["attempt"] for row in last.failed_rows()] == [MAX_ATTEMPTS + 1]
+
+    def test_a_retry_tries_what_failed_for_good_once_more(self, ledger: Ledger, design: Design) -> None:
+        for _ in range(MAX_ATTEMPTS):
+            drive(open_state(ledger, design), failing(Outcome.FAILED, 103))
+        in_vain = open_state(ledger, design, is_retry=True)
+        assert not in_vain.is_plan_finished()
+        assert len(drive(in_vain, failing(Outcome.FAILED, 103))) == 1
+        assert in_vain.is_plan_finished()
+        assert len(in_vain.failed_rows()) == 1
+        again = open_state(ledger, design, is_retry=True)
+        (task,) = drive(again, rise_and_fall)
+        assert [replicate.seed for replicate in task.replicates] == [103]
+        assert again.failed_rows() == []
+        assert open_state(ledger, design).is_plan_finished()
+
+    def test_what_the_environment_does_costs_no_attempt_and_stops_a_sweep_that_gets_nothing_done(
+        self, ledger: Ledger, design: Design
+    ) -> None:
+        for _ in range(4):
+            state = open_state(ledger, design)
+            tasks = drive(state, lambda _: Result(outcome=Outcome.ENVIRONMENT))
+            assert len(tasks) == MAX_TROUBLES
+            assert state.trouble.endswith("RuntimeError: invented")
+            assert not state.is_finished
+        drive(open_state(ledger, design), rise_and_fall)
+        assert open_state(ledger, design).is_plan_finished()
+        assert open_state(ledger, design).failed_rows() == []
+
+    def test_trouble_between_results_stops_no_sweep(self, ledger: Ledger, design: Design) -> None:
+        ended: Counter[str] = Counter()
+
+        def once_in_vain(replicate: Replicate) -> Result:
+            ended[replicate.key] += 1
+            is_lucky = replicate.seed % 2 == 0 or ended[replicate.key] > 1
+            return rise_and_fall(replicate) if is_lucky else Result(outcome=Outcome.ENVIRONMENT)
+
+        state = open_state(ledger, design)
+        drive(state, once_in_vain)
+        assert sum(number > 1 for number in ended.values()) > MAX_TROUBLES
+        assert state.trouble == ""
+        assert state.is_finished
+        assert state.failed_rows() == []
+
+    def test_a_replicate_that_the_environment_ends_every_time_is_left_to_the_next_command(
+        self, ledger: Ledger, design: Design
+    ) -> None:
+        state = open_state(ledger, design)
+        drive(state, failing(Outcome.ENVIRONMENT, 103))
+        assert [row["outcome"] for row in state.failed_rows()] == ["environment"]
+        assert max(num_attempts(ledger).values()) == MAX_ATTEMPTS
+        drive(open_state(ledger, design), rise_and_fall)
+        assert open_state(ledger, design).is_plan_finished()
+
+    def test_nodes_that_leave_stop_no_sweep_however_many_packs_they_held(self, ledger: Ledger, design: Design) -> None:
+        lost: Counter[str] = Counter()
+
+        def lost_eight_times(replicate: Replicate) -> Result:
+            lost[replicate.key] += 1
+            return rise_and_fall(replicate) if lost[replicate.key] > 8 else Result(outcome=Outcome.INTERRUPTED)
+
+        state = open_state(ledger, design)
+        drive(state, lost_eight_times)
+        assert state.is_finished
+        assert state.trouble == ""
+
+    def test_a_pack_that_leaves_no_row_stops_the_sweep(self, ledger: Ledger, design: Design) -> None:
+        state = open_state(ledger, design)
+        task = state.next_task(is_idle=True)
+        assert task is not None
+        state.note_complete(task)
+        assert "left no row" in state.trouble
+        assert state.next_task(is_idle=True) is None
 
     def test_an_interrupted_pack_is_tried_again_in_the_same_sweep(self, ledger: Ledger, design: Design) -> None:
         interrupted: set[str] = set()
@@ -207,16 +296,6 @@ class TestFailures:
         assert state.is_finished
         assert state.failed_rows() == []
         assert set(num_attempts(ledger).values()) == {2}
-
-    def test_a_pack_interrupted_again_and_again_waits_for_the_next_sweep(self, ledger: Ledger, design: Design) -> None:
-        state = open_state(ledger, design)
-        drive(state, failing(Outcome.INTERRUPTED, 103))
-        assert max(num_attempts(ledger).values()) == MAX_ATTEMPTS
-        assert [row["outcome"] for row in state.failed_rows()] == ["interrupted"]
-        again = open_state(ledger, design)
-        (task,) = drive(again, rise_and_fall)
-        assert task.attempts == (MAX_ATTEMPTS + 1,)
-        assert open_state(ledger, design).is_plan_finished()
 
     def test_an_attempt_is_known_by_its_number(self, ledger: Ledger, design: Design) -> None:
         state = open_state(ledger, design)

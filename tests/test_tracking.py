@@ -2,6 +2,7 @@
 
 import http.server
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from study.config import ConfigError, Replicate
 from study.design import Design, make_design
 from study.outcome import Outcome
 from study.results.ledger import Ledger
 from study.results.store import Store
-from study.results.tracking import Tracker, default_tracking_uri
+from study.results.tracking import LiveView, Tracker, default_tracking_uri
 from study.space import Axis
 from tests.synthetic import Result, design_row, drive, fill, known_design, open_state, rise_and_fall, search_space
 
@@ -240,24 +242,42 @@ class TestSync:
                 tracker.sync(ledger, design.hash)
         assert tracker.sync(ledger, design.hash) == 8
 
-    def test_a_view_that_cannot_be_written_gives_one_sentence_and_does_not_stop_a_sweep(
-        self, ledger: Ledger, new_database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        from mlflow.exceptions import MlflowException
 
+class TestLiveView:
+    @pytest.mark.parametrize(
+        "error",
+        [MlflowException("the server went away\nsee its log"), sqlite3.OperationalError("locked"), KeyError("x")],
+    )
+    def test_whatever_mlflow_raises_is_one_sentence_and_the_next_sync_mends_it(
+        self,
+        error: Exception,
+        ledger: Ledger,
+        new_database: Callable[[str], str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
         uri, design = new_database("a"), small_design()
         fill(ledger, design, rise_and_fall)
-        tracker = Tracker(uri)
+        view = LiveView(uri)
 
         def fail(*arguments: object, **named: object) -> None:
-            raise MlflowException("the server went away\nfor details see its log")
+            raise error
 
         with monkeypatch.context() as broken:
-            broken.setattr(tracker._client, "search_runs", fail)
-            trouble = tracker.try_sync(ledger, design.hash)
-        assert trouble == f"MLflow at {uri} could not be written (the server went away)"
-        assert tracker.try_sync(ledger, design.hash) is None
+            broken.setattr(Tracker, "sync", fail)
+            (said,) = view.sync(ledger, design.hash)
+            assert view.sync(ledger, design.hash) == []
+        assert type(error).__name__ in said
+        assert "\n" not in said
+        assert view.num_failures == 2
+        assert view.sync(ledger, design.hash) == []
         assert len(children(uri)) == 8
+
+    def test_a_database_that_is_none_is_one_sentence(self, ledger: Ledger, tmp_path: Path) -> None:
+        (tmp_path / "mlflow.db").write_bytes(b"this is no database" * 100)
+        view = LiveView(f"sqlite:///{tmp_path / 'mlflow.db'}")
+        (said,) = view.open()
+        assert "the sweep goes on" in said
+        assert view.num_failures == 1
 
 
 class TestServer:

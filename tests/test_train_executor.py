@@ -143,19 +143,22 @@ class TestRoom:
             self.room(state, monkeypatch, {"CPU": 2}, executor="train", workers_per_trial=4)
 
 
-def test_progress_is_told_at_every_report_and_the_end_of_a_pack_once(tmp_path: Path) -> None:
+def test_progress_is_told_at_every_report_and_the_end_of_a_pack_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executors, "_live_nodes", lambda: {"here"})
     state = open_state(Ledger(Store(str(tmp_path))), known_design())
     heard: list[str] = []
     searcher = executors.RoundSearcher(state, lambda: heard.append("event"), lambda: heard.append("end"))
     assert searcher.suggest("a") is not None
-    (task,) = searcher.unfinished
+    (task,) = state.running
     for fraction in (0.1, 0.5):
         searcher.on_trial_result("a", {"fraction": fraction})
     assert "end" not in heard
     commit(task, rise_and_fall)
     searcher.on_trial_complete("a", {"fraction": 1.0})
     assert heard == ["event"] * 4 + ["end"]
-    assert searcher.unfinished == []
+    assert state.running == []
 
 
 _MEMORY_FOR_ONE = """
@@ -216,25 +219,22 @@ def _curves(storage: Path) -> dict[tuple[str, str, int], float]:
 
 
 @pytest.mark.slow
-def test_a_killed_worker_is_a_recorded_failure_and_the_same_command_finishes(project: Path, tmp_path: Path) -> None:
-    arguments = (*_LONG, "--storage", str(tmp_path))
-    sweep = start_sweep(project, *arguments, STUDY_CHECKPOINT_SECONDS="0")
+def test_a_killed_worker_costs_its_pack_no_attempt_of_its_own_and_the_sweep_goes_on(
+    project: Path, tmp_path: Path
+) -> None:
+    sweep = start_sweep(project, *_LONG, "--storage", str(tmp_path), STUDY_CHECKPOINT_SECONDS="0")
     try:
         worker = _wait_for_worker(sweep.pid, tmp_path)
         worker.kill()
         output, _ = sweep.communicate(timeout=_TIMEOUT)
     finally:
         _end(sweep.pid)
-    assert sweep.returncode == 3, output
-    assert "the same command tries failed replicates again" in output
-    first = rows(tmp_path, "tiny")
-    lost = {row["key"] for row in first if row["outcome"] in (Outcome.FAILED, Outcome.INTERRUPTED)}
+    assert sweep.returncode == 0, output
+    found = rows(tmp_path, "tiny")
+    lost = {row["key"] for row in found if row["outcome"] == Outcome.ENVIRONMENT}
     assert 0 < len(lost) < NUM_KEYS
-    code, output = run_sweep(project, *arguments, timeout=_TIMEOUT)
-    assert code == 0, output
-    second = rows(tmp_path, "tiny")
-    assert {row["key"] for row in second if row["attempt"] == 2} == lost
-    _assert_settled_once(second)
+    assert {(row["attempt"], row["pack_size"]) for row in found if row["key"] in lost} == {(1, 2), (2, 1)}
+    _assert_settled_once(found)
 
 
 @pytest.mark.slow
@@ -268,7 +268,9 @@ def test_an_interrupted_sweep_says_130_and_the_same_command_runs_only_what_is_mi
     finally:
         _end(sweep.pid)
     assert sweep.returncode == 130, output
-    assert "the same command goes on from here" in output
+    assert "to go on from here:\npython -m study.sweep tiny --set horizon.length=2000" in output
+    interrupted = [row["error"] for row in rows(tmp_path, "tiny") if row["outcome"] == Outcome.INTERRUPTED]
+    assert set(interrupted) == {"the sweep was stopped"}
     finished = {row["key"] for row in rows(tmp_path, "tiny") if Outcome(row["outcome"]) in FINAL_OUTCOMES}
     assert 0 < len(finished) < NUM_KEYS
     code, output = run_sweep(project, *arguments, timeout=_TIMEOUT)

@@ -3,22 +3,23 @@
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from ray.exceptions import ActorDiedError, RayTaskError
+from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
 
-from study import workers
 from study.config import Replicate, ReplicateConfig, from_json, with_values
-from study.data.datasets import Dataset
+from study.data.datasets import Dataset, DataUnavailable
 from study.outcome import Outcome
 from study.results.ledger import Ledger, Row
 from study.results.store import Store
 from study.tasks import PackTask, TaskRun, TaskSettings
 from study.trainers.loop import PackRun, Progress
-from study.workers import classify, train_here, work_off
+from study.workers import NodeLeft, SpentProcess, classify, train_here, work_off
 from tests.synthetic import PROVENANCE, commit, rise_and_fall
 
 NUM_MEMBERS = 5
@@ -45,6 +46,15 @@ def task(ledger: Ledger) -> PackTask:
 def pack(digits: Dataset, digits_config: ReplicateConfig) -> list[Replicate]:
     """Four replicates that train for six steps."""
     return [Replicate.of(digits_config, seed, digits.digest) for seed in range(4)]
+
+
+def work_to_the_end(task: PackTask, train: Callable[[PackTask], Iterator[float]]) -> list[float]:
+    """The shares of a task in which something fails."""
+    shares: list[float] = []
+    with pytest.raises(SpentProcess):
+        shares.extend(work_off(task, train))
+    assert all(share < 1.0 for share in shares), "the process would be used again"
+    return shares
 
 
 class Machine:
@@ -94,7 +104,7 @@ class TestHalving:
             commit(part, rise_and_fall)
             yield 1.0
 
-        list(work_off(task, train))
+        work_to_the_end(task, train)
         rows = ledger.read("replicates").to_pylist()
         assert {row["key"]: row["outcome"] for row in rows} == {
             r.key: "out_of_memory" if r.key == heavy else "ok" for r in task.replicates
@@ -106,7 +116,7 @@ class TestHalving:
 
     def test_any_other_error_fails_the_whole_pack_and_halves_nothing(self, task: PackTask, ledger: Ledger) -> None:
         machine = Machine(2, RuntimeError("shapes do not match"))
-        assert list(work_off(task, machine.train)) == [0.5, 1.0]
+        assert work_to_the_end(task, machine.train) == [0.5]
         assert machine.sizes == [NUM_MEMBERS]
         rows = ledger.read("replicates").to_pylist()
         assert {(row["outcome"], row["error"]) for row in rows} == {("failed", "RuntimeError: shapes do not match")}
@@ -120,11 +130,23 @@ class TestHalving:
             commit(part, rise_and_fall)
             yield 1.0
 
-        list(work_off(task, train))
+        work_to_the_end(task, train)
         outcomes = Counter(row["outcome"] for row in ledger.read("replicates").to_pylist())
         assert outcomes == {"failed": 2, "ok": 3}
 
-    @pytest.mark.parametrize("capacity", range(NUM_MEMBERS + 1))
+    def test_a_process_in_which_something_failed_says_that_it_is_spent_even_if_the_rest_went_well(
+        self, task: PackTask
+    ) -> None:
+        def train(part: PackTask) -> Iterator[float]:
+            if len(part.replicates) > 1 or part.replicates[0].seed == 0:
+                raise MemoryError
+            commit(part, rise_and_fall)
+            yield 1.0
+
+        with pytest.raises(SpentProcess):
+            list(work_off(task, train))
+
+    @pytest.mark.parametrize("capacity", range(1, NUM_MEMBERS + 1))
     def test_progress_never_ends_early_and_always_ends(self, capacity: int, task: PackTask) -> None:
         shares = list(work_off(task, Machine(capacity).train))
         assert shares[-1] == 1.0
@@ -248,13 +270,6 @@ class TestRealPacks:
         assert (row["outcome"], row["error"]) == ("ok", None)
 
 
-class RayOutOfMemoryError(Exception):
-    """Stands for what Ray raises where its monitor ends a worker."""
-
-
-RayOutOfMemoryError.__name__ = "OutOfMemoryError"
-
-
 class GroupError(Exception):
     """Stands for Ray Train's error of a group of workers."""
 
@@ -270,9 +285,20 @@ class GroupError(Exception):
         (torch.OutOfMemoryError("CUDA out of memory"), Outcome.OUT_OF_MEMORY),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), Outcome.OUT_OF_MEMORY),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), Outcome.OUT_OF_MEMORY),
-        (RayOutOfMemoryError("Task was killed"), Outcome.OUT_OF_MEMORY),
+        (RayOutOfMemoryError("Task was killed due to the node running low on memory"), Outcome.ENVIRONMENT),
+        (RayTaskError("f", "trace", MemoryError("x")).as_instanceof_cause(), Outcome.OUT_OF_MEMORY),
+        (RayTaskError("f", "trace", ValueError("no")).as_instanceof_cause(), Outcome.FAILED),
+        (RayTaskError("f", "trace", FileNotFoundError("x")).as_instanceof_cause(), Outcome.ENVIRONMENT),
+        (ActorDiedError(), Outcome.ENVIRONMENT),
+        (GroupError(a=ValueError("no"), b=ActorDiedError()), Outcome.ENVIRONMENT),
+        (NodeLeft("gone"), Outcome.INTERRUPTED),
+        (DataUnavailable("no data on this node"), Outcome.ENVIRONMENT),
+        (OSError(28, "No space left on device"), Outcome.ENVIRONMENT),
+        (ModuleNotFoundError("no module of that name on this node"), Outcome.ENVIRONMENT),
+        (RuntimeError("CUDA error: no CUDA-capable device is detected"), Outcome.ENVIRONMENT),
+        (RuntimeError("NCCL error in: ProcessGroupNCCL.cpp"), Outcome.ENVIRONMENT),
         (GroupError(a=RuntimeError("connection reset"), b=torch.OutOfMemoryError("x")), Outcome.OUT_OF_MEMORY),
-        (GroupError(a=RuntimeError("connection reset")), Outcome.FAILED),
+        (GroupError(a=RuntimeError("shapes do not match")), Outcome.FAILED),
         (ValueError("no"), Outcome.FAILED),
     ],
 )
@@ -287,7 +313,7 @@ def test_a_failing_run_becomes_a_row_and_not_an_exception(
         raise RuntimeError("a kernel failed\nand said more")
 
     monkeypatch.setattr(TaskRun, "advance", fail)
-    assert list(workers.work_off(task_of(ledger, pack), train_here)) == [1.0]
+    assert work_to_the_end(task_of(ledger, pack), train_here) == []
     rows = ledger.read("replicates").to_pylist()
     assert {row["error"] for row in rows} == {"RuntimeError: a kernel failed"}
     assert json.loads(rows[0]["config"])["data.name"] == "digits"

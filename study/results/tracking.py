@@ -5,22 +5,26 @@ learning curves. Seeds live in the ledger. Names are deterministic; a run is rep
 that syncing twice changes nothing and everything can be rebuilt from the ledger.
 """
 
+import contextlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from study.config import ConfigError, digest, first_line
+from study.config import ConfigError, digest, error_sentence
 from study.outcome import MEASURED_OUTCOMES, Outcome
 from study.results.ledger import Ledger, Row
+from study.results.lock import waiting_lock
 from study.results.schema import METRICS
+from study.results.store import user_folder, without_secret
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
+SQLITE = "sqlite:///"
 _PARENT_TAG = "mlflow.parentRunId"
 _STATE_TAG = "study.state"
 
@@ -29,44 +33,51 @@ def default_tracking_uri(storage: str) -> str:
     """``$MLFLOW_TRACKING_URI``, else a SQLite file in a local storage or in the per-user data folder."""
     if from_environment := os.environ.get("MLFLOW_TRACKING_URI"):
         return from_environment
-    from study.results.store import user_folder
+    if "://" in storage:
+        return f"{SQLITE}{Path(user_folder()).absolute() / 'mlflow.db'}"
+    folder = Path(storage).absolute()
+    # MLflow takes what follows a question mark in the path of its database for options, and %20 for a space.
+    if {*"?%"} & {*str(folder)}:
+        return f"{SQLITE}{Path(user_folder()).absolute() / f'mlflow-{digest(str(folder), length=8)}.db'}"
+    return f"{SQLITE}{folder / 'mlflow.db'}"
 
-    folder = Path(user_folder() if "://" in storage else storage).absolute()
-    return f"sqlite:///{folder / 'mlflow.db'}"
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite database, None for any other place."""
+    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+
+
+def _client(uri: str) -> Any:
+    """A client whose server or database answers now: one quick try, where MLflow would go on for minutes."""
+    from mlflow.store.db import utils
+    from mlflow.tracking import MlflowClient
+
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    utils.MAX_RETRY_COUNT = 1
+    file = sqlite_file(uri)
+    # Two processes that create the tables of one new database at once would both fail.
+    with contextlib.nullcontext() if file is None else waiting_lock(file.with_name(f"{file.name}.lock")):
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+    return client
 
 
 class Tracker:
     """Writes one ledger's state to MLflow."""
 
     def __init__(self, uri: str) -> None:
-        from mlflow.exceptions import MlflowException
-        from mlflow.tracking import MlflowClient
-
-        # One quick try decides whether a server answers; MLflow would go on for minutes.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         try:
-            if uri.startswith("sqlite:///"):
-                Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-            self._client = MlflowClient(tracking_uri=uri)
-            self._client.search_experiments(max_results=1)
-        except (MlflowException, OSError) as error:
+            self._client = _client(uri)
+        # Databases, drivers, servers, plugins: there is no list of what they raise.
+        except Exception as error:
+            shown, cause = without_secret(uri), without_secret(error_sentence(error))
             raise ConfigError(
-                f"the MLflow tracking server at {uri} does not answer ({first_line(error)}): check --tracking-uri, or "
-                "leave it out for a local file"
+                f"MLflow at {shown} does not answer ({cause}): check --tracking-uri, or leave it out for a local file, "
+                "which can be moved away and is made anew from the ledger"
             ) from error
         self.uri = uri
         self._seen: dict[str, str] = {}
-
-    def try_sync(self, ledger: Ledger, study_hash: str) -> str | None:
-        """:meth:`sync` for a view that must not stop a sweep: returns one sentence where MLflow fails."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self.sync(ledger, study_hash)
-        except (MlflowException, OSError) as error:
-            return f"MLflow at {self.uri} could not be written ({first_line(error)})"
-        return None
 
     def sync(self, ledger: Ledger, study_hash: str) -> int:
         """Bring the runs of a design up to date; returns how many child runs were written."""
@@ -121,11 +132,14 @@ class Tracker:
     def _experiment(self, study: str) -> str:
         found = self._client.get_experiment_by_name(study)
         if found is not None:
+            if found.lifecycle_stage == "deleted":
+                # MLflow keeps the name of a deleted experiment, so that no other can take it.
+                self._client.restore_experiment(found.experiment_id)
             return found.experiment_id
         # MLflow would record a folder of the current directory; nothing is stored there either way.
-        local = self.uri.startswith("sqlite:///")
-        folder = Path(self.uri.removeprefix("sqlite:///")).parent / "mlflow-artifacts" if local else None
-        return self._client.create_experiment(study, artifact_location=folder.as_uri() if folder else None)
+        file = sqlite_file(self.uri)
+        place = None if file is None else (file.parent / "mlflow-artifacts").as_uri()
+        return self._client.create_experiment(study, artifact_location=place)
 
     def _runs(self, experiment: str) -> dict[tuple[str, str | None], Any]:
         found, token = {}, None
@@ -181,6 +195,47 @@ class Tracker:
             if count:
                 self._client.log_batch(run.info.run_id, tags=[RunTag(f"study.{outcome}", str(count))])
         self._client.set_terminated(run.info.run_id, end_time=finished)
+
+
+class LiveView:
+    """MLflow beside a sweep: whatever it raises is a sentence, and the sweep goes on."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._tracker: Tracker | None = None
+        self._said: set[str] = set()
+        self.num_failures = 0
+
+    def require(self) -> None:
+        """Raise :class:`ConfigError` where MLflow cannot be reached now."""
+        self._opened()
+
+    def open(self) -> list[str]:
+        """Set MLflow up, which may take seconds; returns what there is to say."""
+        return self._tried(lambda: None)
+
+    def sync(self, ledger: Ledger, study_hash: str) -> list[str]:
+        """:meth:`Tracker.sync`; returns what there is to say, every sentence once."""
+        return self._tried(lambda: self._opened().sync(ledger, study_hash))
+
+    def _opened(self) -> Tracker:
+        if self._tracker is None:
+            self._tracker = Tracker(self._uri)
+        return self._tracker
+
+    def _tried(self, act: Callable[[], object]) -> list[str]:
+        try:
+            self._opened()
+            act()
+        # Databases, servers, plugins: there is no list of what they raise, and a view must not stop a sweep.
+        except Exception as error:
+            self.num_failures += 1
+            cause = str(error) if isinstance(error, ConfigError) else error_sentence(error)
+            sentence = without_secret(f"MLflow could not be written ({cause})")
+            if sentence not in self._said:
+                self._said.add(sentence)
+                return [f"{sentence}; the sweep goes on"]
+        return []
 
 
 def _child_name(role: str, point: dict[str, Any], nuisance: dict[str, Any]) -> str:

@@ -1,0 +1,61 @@
+"""One driver at a time for a design, and for whatever else two processes may not do at once."""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from study.config import ConfigError
+from study.results.store import Store
+
+
+@contextlib.contextmanager
+def only_driver(store: Store, study_hash: str) -> Iterator[None]:
+    """Hold a design of a ledger on a disk; the lock goes with the process, however that ends.
+
+    Raises :class:`ConfigError` that names who holds it. Object stores have no locks: there nobody stands guard.
+    """
+    folder = store.local_path
+    if folder is None:
+        yield
+        return
+    path = folder / "locks" / study_hash
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ConfigError(
+                f"this study is already being run {_holder(file.read())}: wait for its end, or stop it, and run the "
+                "same command again"
+            ) from None
+        file.truncate(0)
+        holder = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "since": datetime.now(UTC).isoformat("T", "minutes"),
+        }
+        file.write(json.dumps(holder))
+        file.flush()
+        yield
+
+
+def _holder(text: str) -> str:
+    # It writes its name just after it took the lock.
+    holder: dict[str, Any] = json.loads(text) if text else {}
+    return f"by process {holder['pid']} on {holder['host']} since {holder['since']}" if holder else "by another process"
+
+
+@contextlib.contextmanager
+def waiting_lock(path: Path) -> Iterator[None]:
+    """Hold a lock file, waiting for whoever has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,140 @@
+"""Runs the open rounds of a sweep: Ray, the live view in MLflow, what a user sees, and an orderly end in every case."""
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from study.interrupts import Interrupts
+from study.outcome import MAX_ATTEMPTS
+from study.progress import ProgressDisplay, count, duration
+
+if TYPE_CHECKING:
+    from study.prepare import Prepared
+    from study.sweep_state import SweepState
+
+EXIT_USAGE, EXIT_FAILED, EXIT_BUDGET, EXIT_STORAGE = 2, 3, 4, 5
+_MOST_ROWS_SHOWN = 5
+
+
+def run_open_rounds(
+    options: argparse.Namespace, prepared: "Prepared", state: "SweepState", interrupts: Interrupts
+) -> int:
+    """Run what is missing to its end, to the budget's, or to a signal; returns the exit code."""
+    from study.results.lock import only_driver
+    from study.scratch import remove_abandoned
+
+    with only_driver(state.ledger.store, state.design.hash), _standard_output_for_the_answer():
+        remove_abandoned()
+        started = time.monotonic()
+        interrupts.on_stop = state.interrupt
+        with ProgressDisplay(state, on_unread=interrupts.on_unread) as display:
+            try:
+                _run(options, prepared, state, interrupts, display)
+            except KeyboardInterrupt:
+                interrupts.note()
+                display.say(f"interrupted: everything finished is kept; to go on from here:\n{options.command}")
+            finally:
+                _stop_ray()
+            num_tuning, num_reported = state.num_by_role()
+            display.say(
+                f"swept for {duration(time.monotonic() - started)}: {num_tuning} tuning and {num_reported} reported "
+                "replicates in the ledger"
+            )
+    return interrupts.exit_code if interrupts.received is not None else _exit_code(state)
+
+
+def _run(
+    options: argparse.Namespace,
+    prepared: "Prepared",
+    state: "SweepState",
+    interrupts: Interrupts,
+    display: ProgressDisplay,
+) -> None:
+    from study.executors import plan_room, run_rounds
+    from study.ray_start import start_ray
+
+    with interrupts.kept_through_ray():
+        start_ray(prepared.address, needs_dashboard=prepared.executor == "train", niceness=options.niceness)
+    is_local, shape = prepared.address == "local", prepared.input_shape
+    width = plan_room(state, options.max_concurrent, options.gpus_per_pack, shape, is_local=is_local)
+    state.on_round, state.on_halved = display.on_round, display.on_halved
+    if not prepared.provenance.commit:
+        display.say("commit and dirty flag are unknown here and stay empty (make submit passes them)")
+    display.say(f"ledger {state.ledger.store.shown}")
+    view = prepared.view
+
+    def say(sentences: list[str]) -> None:
+        for sentence in sentences:
+            display.say(sentence)
+
+    def on_pack_end() -> None:
+        say(view.sync(state.ledger, state.design.hash))
+
+    say(view.open())
+    run_rounds(state, width, display.on_event, on_pack_end)
+    display.on_event()
+    on_pack_end()
+    if view.num_failures:
+        display.say(f"MLflow failed {count(view.num_failures, 'time')}: python -m study.results sync-mlflow catches up")
+
+
+def _stop_ray() -> None:
+    from study.ray_start import stop_ray
+
+    stop_ray()
+
+
+@contextlib.contextmanager
+def _standard_output_for_the_answer() -> Iterator[None]:
+    """Send to standard error what libraries print meanwhile: standard output is for the answer, or its JSON."""
+    try:
+        sys.stdout.flush()
+        kept = os.dup(1)
+    except (AttributeError, OSError, ValueError):
+        # There is no standard output to keep clean.
+        yield
+        return
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _exit_code(state: "SweepState") -> int:
+    if state.is_storage_lost:
+        print(f"{state.trouble}; everything finished is kept, and the same command goes on from here", file=sys.stderr)
+        return EXIT_STORAGE
+    if state.trouble:
+        print(f"stopped: {state.trouble}. Mend the cause; the same command goes on from here", file=sys.stderr)
+    if say_failures(state) or state.trouble:
+        return EXIT_FAILED
+    if state.is_out_of_budget:
+        print("the budget of --max-hours ended first; the same command goes on from here", file=sys.stderr)
+        return EXIT_BUDGET
+    return 0
+
+
+def say_failures(state: "SweepState") -> bool:
+    """Say which replicates have no result, why, and what to do; whether there are any."""
+    failed = state.failed_rows()
+    for row in failed[:_MOST_ROWS_SHOWN]:
+        print(f"replicate {row['key']} {row['outcome']} (attempt {row['attempt']}): {row['error']}", file=sys.stderr)
+    if len(failed) > _MOST_ROWS_SHOWN:
+        print(f"... and {len(failed) - _MOST_ROWS_SHOWN} more", file=sys.stderr)
+    given_up = sum(row["key"] in state.settled for row in failed)
+    if given_up:
+        print(
+            f"{count(given_up, 'replicate')} failed {MAX_ATTEMPTS} times by their own fault and are not tried again: "
+            "--retry tries them once more",
+            file=sys.stderr,
+        )
+    if len(failed) > given_up:
+        print("the same command tries failed replicates again", file=sys.stderr)
+    return bool(failed)
