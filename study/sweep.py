@@ -18,9 +18,10 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from study.command_line import build_parser, parse_overrides, print_list, print_plan, run_main
-from study.config import ClustersConfig, ConfigError
+from study.command_line import build_parser, parse_overrides, print_list, print_plan, ray_address, run_main
+from study.config import ClustersConfig, ConfigError, DataUnavailable
 from study.design import Design, load_space, make_design
+from study.fallback import earlier_answer, sentence, stand_in
 from study.progress import ProgressDisplay, duration
 from study.provenance import Provenance, collect
 
@@ -63,8 +64,16 @@ def _sweep(options: argparse.Namespace) -> int:
     if options.dry_run:
         print_plan(design, replicates, options.json)
         return 0
-    prepared = prepare(options, design, replicates)
-    return run(options, prepared)
+    asked_for = design.config.data.name
+    try:
+        prepared = prepare(options, design, replicates)
+    except DataUnavailable as error:
+        other = stand_in(options, design)
+        if other is None:
+            raise
+        print(sentence(design, error), file=sys.stderr)
+        prepared = prepare(options, *budgeted(options, other))
+    return run(options, prepared, asked_for)
 
 
 def budgeted(options: argparse.Namespace, design: Design) -> tuple[Design, int]:
@@ -118,7 +127,7 @@ def prepare(options: argparse.Namespace, design: Design, replicates: int) -> Pre
     is_wide = options.workers_per_trial > 1 or options.profile == "cluster"
     wanted = options.executor if options.executor != "auto" else ("train" if is_wide else "inline")
     executor: ExecutorName = "train" if wanted == "train" else "inline"
-    address = options.address or os.environ.get("RAY_ADDRESS") or "local"
+    address = ray_address(options)
     if options.use_gpu and address == "local":
         device_for(use_gpu=True)
     datasets: dict[tuple[str, ClustersConfig], Dataset] = {}
@@ -149,8 +158,8 @@ def prepare(options: argparse.Namespace, design: Design, replicates: int) -> Pre
     )
 
 
-def run(options: argparse.Namespace, prepared: Prepared) -> int:
-    """Run what is missing, then print the answer."""
+def run(options: argparse.Namespace, prepared: Prepared, asked_for: str) -> int:
+    """Run what is missing, then print the answer; ``asked_for`` is the data set that the command wants."""
     from study.results.ledger import Ledger
     from study.searcher import RoundPlanner
     from study.sweep_state import SweepState
@@ -175,11 +184,11 @@ def run(options: argparse.Namespace, prepared: Prepared) -> int:
     state = SweepState(design=design, ledger=ledger, planner=planner, settings=settings, deadline=deadline)
     exit_code = EXIT_FAILED if state.failed_rows() else 0
     if not state.is_plan_finished():
-        exit_code = _run_open_rounds(options, prepared, state)
+        exit_code = _run_open_rounds(options, prepared, state, asked_for)
     if exit_code in (0, EXIT_FAILED) and (unsettled := state.unsettled_slices()):
         print(budget_sentence(design, unsettled), file=sys.stderr)
         exit_code = exit_code or EXIT_BUDGET
-    return _print_answer(options, ledger, design, state.slice_states(), exit_code)
+    return _print_answer(options, ledger, design, state.slice_states(), exit_code, asked_for)
 
 
 def budget_sentence(design: Design, unsettled: "Sequence[SliceState]") -> str:
@@ -195,8 +204,8 @@ def budget_sentence(design: Design, unsettled: "Sequence[SliceState]") -> str:
     )
 
 
-def design_row(design: Design, provenance: Provenance) -> dict[str, object]:
-    """The row that registers a design before its first replicate."""
+def design_row(design: Design, provenance: Provenance, asked_for: str) -> dict[str, object]:
+    """The row that registers a design before its first replicate, asked for as ``asked_for``'s."""
     return {
         "study_hash": design.hash,
         "study": design.study,
@@ -206,6 +215,7 @@ def design_row(design: Design, provenance: Provenance) -> dict[str, object]:
         "commit": provenance.commit,
         "dirty": provenance.dirty,
         "created_at": datetime.now(UTC),
+        "dataset_fallback": asked_for if asked_for != design.config.data.name else None,
     }
 
 
@@ -229,7 +239,7 @@ class _Signals:
         self._terminate(signal.SIGPIPE, None)
 
 
-def _run_open_rounds(options: argparse.Namespace, prepared: Prepared, state: "SweepState") -> int:
+def _run_open_rounds(options: argparse.Namespace, prepared: Prepared, state: "SweepState", asked_for: str) -> int:
     from study.executors import plan_room, run_rounds, start_ray, stop_ray
     from study.results.tracking import Tracker, default_tracking_uri
 
@@ -242,7 +252,7 @@ def _run_open_rounds(options: argparse.Namespace, prepared: Prepared, state: "Sw
             is_local, shape = prepared.address == "local", prepared.input_shape
             width = plan_room(state, options.max_concurrent, options.gpus_per_pack, shape, is_local=is_local)
             tracker = prepared.tracker or Tracker(default_tracking_uri(prepared.storage))
-            state.ledger.record_design(design_row(prepared.design, prepared.provenance))
+            state.ledger.record_design(design_row(prepared.design, prepared.provenance, asked_for))
             state.on_round, state.on_halved = display.on_round, display.on_halved
             if not prepared.provenance.commit:
                 display.say("commit and dirty flag are unknown here and stay empty (make submit passes them)")
@@ -289,6 +299,7 @@ def _print_answer(
     design: Design,
     states: "Sequence[SliceState]",
     exit_code: int,
+    asked_for: str,
 ) -> int:
     from analysis.answer import to_json
     from analysis.fits import SearchEnd, slice_key
@@ -304,11 +315,15 @@ def _print_answer(
         )
         for state in states
     }
-    report = make_report(ledger, design.hash, ends)
+    report = make_report(ledger, design.hash, ends, asked_for)
+    earlier = earlier_answer(options, design, ledger)
     if options.json:
-        print(json.dumps(to_json(report.answer) | {"figure": report.figure, "exit_code": exit_code}))
+        call = {"figure": report.figure, "exit_code": exit_code, "fallback_answer": earlier}
+        print(json.dumps(to_json(report.answer) | call))
     else:
         print(report.text)
+        if earlier is not None:
+            print(f"an answer on digits stood in for this one before: {earlier}")
         print("compare: make mlflow" + (f" STORAGE={options.storage}" if options.storage else ""))
     return exit_code
 

@@ -55,6 +55,7 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.distributed",
         "study.progress": "rich study.searcher study.sweep_state",
         "study.command_line": "study.config study.packing study.space study.design",
+        "study.fallback": "study.config study.design study.command_line study.results.ledger",
         "study.sweep": "study analysis.answer analysis.fits analysis.report",
         "study.train": "study",
         "analysis": "numpy pandas matplotlib analysis study.results study.space study.config study.outcome "

@@ -11,9 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from study.config import ClustersConfig, ConfigError, DataConfig
+from study.config import ClustersConfig, ConfigError, DataConfig, DataUnavailable
 from study.data import datasets
-from study.data.datasets import Dataset, DataUnavailable, cluster_centres, load_dataset
+from study.data.datasets import Dataset, cluster_centres, load_dataset
 
 Bytes = NDArray[np.uint8]
 FASHION = DataConfig(name="fashion_mnist")
