@@ -20,7 +20,8 @@ from concurrent.futures import Future
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO
-from urllib.request import urlopen
+from urllib.error import URLError
+from urllib.request import build_opener
 
 from study.config import ConfigError, first_line
 from study.data.debian import PackageUnavailable, unpack_package
@@ -58,7 +59,7 @@ def fetch_fashion_mnist(target: Path) -> Path:
                 _check_fashion_mnist(staged)
                 break
             except (OSError, HTTPException, ValueError, PackageUnavailable) as error:
-                reasons.append(f"{name}: {first_line(error).rstrip('.:')}")
+                reasons.append(f"{name}: {_reason(error)}")
         else:
             raise NotFetched("; ".join(reasons))
     return target / "fashion-mnist"
@@ -74,7 +75,7 @@ def fetch_archive(target: Path, url: str, md5: str, folder: str, names: Sequence
         try:
             _download(url, archive, _MIRROR_SECONDS, functools.partial(_announce, url, target))
         except (OSError, HTTPException, ValueError) as error:
-            raise NotFetched(first_line(error).rstrip(".:")) from error
+            raise NotFetched(_reason(error)) from error
         with archive.open("rb") as file:
             found = hashlib.file_digest(file, functools.partial(hashlib.md5, usedforsecurity=False)).hexdigest()
         if found != md5:
@@ -85,6 +86,13 @@ def fetch_archive(target: Path, url: str, md5: str, folder: str, names: Sequence
                 assert member is not None, name
                 (staged / name).write_bytes(member.read())
     return target / folder
+
+
+def _reason(error: Exception) -> str:
+    """Why a source failed, in words for a sentence; urllib wraps what the system said."""
+    if isinstance(error, URLError) and isinstance(error.reason, OSError):
+        error = error.reason
+    return first_line(error).rstrip(".:")
 
 
 def _announce(what: str, target: Path) -> None:
@@ -182,7 +190,7 @@ def _opened(url: str, seconds: float) -> IO[bytes]:
 
     def request() -> None:
         try:
-            answer.set_result(urlopen(url, timeout=_STALL_SECONDS))
+            answer.set_result(build_opener().open(url, timeout=_STALL_SECONDS))
         except Exception as error:
             answer.set_exception(error)
 

@@ -18,6 +18,8 @@ IDX_FILES = (
     ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 )
 _NUM_FASHION_CLASSES = 10
+# By their number of dimensions.
+_KINDS = {3: "images", 1: "labels"}
 _REMEDY = "delete it and fetch the data set again"
 
 
@@ -77,7 +79,7 @@ def _read_idx(path: Path, num_dims: int) -> np.ndarray:
         raw = decompressed(path, raw)
     header = 4 + 4 * num_dims
     if len(raw) < header or raw[:4] != bytes([0, 0, 8, num_dims]):
-        raise ConfigError(f"{path} is not an IDX file of unsigned bytes in {num_dims} dimensions: {_REMEDY}")
+        raise ConfigError(f"{path} is not an IDX file of {_KINDS[num_dims]}: {_REMEDY}")
     shape = tuple(int.from_bytes(raw[start : start + 4], "big") for start in range(4, header, 4))
     if len(raw) - header < math.prod(shape):
         raise ConfigError(f"{path} is cut short: {_REMEDY}")
