@@ -21,7 +21,7 @@ Acquire::http::Timeout "15";
 Acquire::https::Timeout "15";
 """
 # Until the first byte of the archive arrives; until all of a command is done.
-_FIRST_BYTE_SECONDS = 5.0
+_FIRST_BYTE_SECONDS = 4.0
 _WHOLE_SECONDS = 900.0
 _POLL_SECONDS = 0.05
 

@@ -1,7 +1,7 @@
 """Data sets that are not on this machine: fetched whole and checked, or not at all.
 
 A source that does not answer is given up within seconds, so that a machine without a network learns it soon: the
-mirrors have ``_MIRROR_SECONDS`` to begin their answer, the package archive five. What is fetched lies under a
+mirrors have ``_MIRROR_SECONDS`` to begin their answer, the package archive four. What is fetched lies under a
 temporary name until it is complete.
 """
 
@@ -35,7 +35,7 @@ FASHION_MNIST_SHA256 = {
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
-_MIRROR_SECONDS = 4.0
+_MIRROR_SECONDS = 3.0
 _STALL_SECONDS = 15.0
 _WHOLE_SECONDS = 900.0
 _CHUNK = 1 << 16
