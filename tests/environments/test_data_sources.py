@@ -233,12 +233,12 @@ class TestSilence:
 
     @pytest.fixture(autouse=True)
     def _in_haste(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        """Limits of a fifth of a second, and no test longer than two seconds."""
+        """Limits of a fifth of a second, and no test longer than five seconds."""
         monkeypatch.setattr(fetching, "_MIRROR_SECONDS", 0.2)
         monkeypatch.setattr(debian, "_FIRST_BYTE_SECONDS", 0.2)
-        started = time.monotonic()
+        self.latest = time.monotonic() + 5
         yield
-        assert time.monotonic() - started < 2
+        assert time.monotonic() < self.latest
 
     def refused(self, words: str) -> None:
         with pytest.raises(DataUnavailable) as caught:
@@ -278,12 +278,25 @@ class TestSilence:
         self.refused("mirror: timed out")
         released.set()
 
-    def test_an_apt_get_that_waits_for_ever_is_ended_with_its_helpers(self, tmp_path: Path) -> None:
+    def test_an_apt_get_that_waits_for_ever_is_ended_with_its_helpers(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(debian, "_FIRST_BYTE_SECONDS", 1.0)
         script(tmp_path, "dpkg-deb", "exit 1")
         script(tmp_path, "apt-get", f"sleep 60 & echo $! > {tmp_path}/helper; wait")
-        self.refused("apt-get: no package archive answers: nothing in 0.2 s")
-        status = Path(f"/proc/{(tmp_path / 'helper').read_text().strip()}/stat")
-        assert not status.exists() or status.read_text().split()[2] == "Z"
+        self.refused("apt-get: no package archive answers: nothing in 1 s")
+        helper = int((tmp_path / "helper").read_text())
+        while is_running(helper):
+            assert time.monotonic() < self.latest
+            time.sleep(0.01)
+
+
+def is_running(process: int) -> bool:
+    """Whether a process still does something; a dead one whose parent has not looked yet does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_a_folder_that_another_process_filled_meanwhile_is_used(tmp_path: Path, cache: Path, mirror: Mirror) -> None:
