@@ -56,7 +56,6 @@ def fetch_fashion_mnist(target: Path) -> Path:
         for name, source in sources.items():
             try:
                 source(staged, functools.partial(_announce, "Fashion-MNIST", target))
-                _check_fashion_mnist(staged)
                 break
             except (OSError, HTTPException, ValueError, PackageUnavailable) as error:
                 reasons.append(f"{name}: {_reason(error)}")
@@ -139,6 +138,7 @@ def _from_mirrors(folder: Path, on_answer: Callable[[], None]) -> None:
             _download(mirror + first, folder / first, seconds, on_answer)
             for name in others:
                 _download(mirror + name, folder / name, seconds)
+            _check_fashion_mnist(folder)
             return
         except (OSError, HTTPException, ValueError):
             if number == len(mirrors):
@@ -152,6 +152,7 @@ def _from_debian(folder: Path, on_answer: Callable[[], None]) -> None:
             if found is None:
                 raise PackageUnavailable(f"{DEBIAN_PACKAGE} holds no {stem}.gz")
             shutil.copyfile(found, folder / found.name)
+    _check_fashion_mnist(folder)
 
 
 def _check_fashion_mnist(folder: Path) -> None:

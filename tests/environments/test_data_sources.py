@@ -153,6 +153,14 @@ def test_a_second_mirror_serves_where_the_first_does_not(
     assert load_dataset(FASHION).digest == digest_of(0, tmp_path)
 
 
+def test_a_second_mirror_serves_where_the_first_gives_something_else(
+    tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.files |= FILES | {f"/old{path}": content + content for path, content in FILES.items()}
+    monkeypatch.setattr(FashionMNIST, "mirrors", [f"{mirror.url}old/", mirror.url])
+    assert load_dataset(FASHION).digest == digest_of(0, tmp_path)
+
+
 MIRROR_TROUBLE: dict[str, dict[str, bytes | None]] = {
     "nothing there": dict.fromkeys(FILES, b""),
     "one file missing": {LABELS: b""},
