@@ -28,10 +28,12 @@ class StudyAnswer:
     """Everything that the printed answer, the JSON and the figure show.
 
     A design is answered by ``slices`` or, where a boundary is sought, by ``planes``. ``horizons`` are the thresholds
-    of slices that differ in the training horizon alone.
+    of slices that differ in the training horizon alone. ``dataset_fallback`` is the data set that was asked for, where
+    it could not be had and that of the design stands in for it.
     """
 
     design: DesignRecord
+    dataset_fallback: str | None
     counts: dict[str, int]
     num_planned: int
     num_older: int
@@ -41,6 +43,12 @@ class StudyAnswer:
     horizons: tuple[Shift, ...]
 
     @property
+    def dataset_words(self) -> str:
+        """The data set, with the one that it stands in for."""
+        instead = f" (instead of {self.dataset_fallback}, which could not be had here)" if self.dataset_fallback else ""
+        return self.design.dataset + instead
+
+    @property
     def laws(self) -> tuple[LawLine, ...]:
         """Every law of every slice and height."""
         groups = [part.laws for part in self.slices]
@@ -48,10 +56,20 @@ class StudyAnswer:
         return tuple(itertools.chain.from_iterable(groups))
 
 
-def answer(ledger: Ledger, study_hash: str | None = None, ends: Mapping[str, SearchEnd] | None = None) -> StudyAnswer:
-    """Compute a design's answer from its ledger; ``ends`` says by :func:`slice_key` how each search ended."""
+def answer(
+    ledger: Ledger,
+    study_hash: str | None = None,
+    ends: Mapping[str, SearchEnd] | None = None,
+    asked_for: str | None = None,
+) -> StudyAnswer:
+    """Compute a design's answer from its ledger.
+
+    ``ends`` says by :func:`slice_key` how each search ended, ``asked_for`` which data set the answer is wanted of: by
+    default the one that the design's first run asked for.
+    """
     ends = ends or {}
     design = load_design(ledger, study_hash)
+    asked_for = asked_for or design.dataset_fallback or design.dataset
     frame = replicates_frame(ledger, design.hash)
     reported = frame[frame["role"] == "reported"]
     slices = []
@@ -77,6 +95,7 @@ def answer(ledger: Ledger, study_hash: str | None = None, ends: Mapping[str, Sea
     started = pd.to_datetime(frame["started_at"]) if "started_at" in frame else pd.Series(dtype="datetime64[us, UTC]")
     return StudyAnswer(
         design=design,
+        dataset_fallback=asked_for if asked_for != design.dataset else None,
         counts={str(name): int(count) for name, count in outcomes.items()},
         num_planned=len(frame),
         num_older=int((started < design.created_at).sum()),
@@ -147,6 +166,7 @@ def to_json(answer_: StudyAnswer) -> dict[str, Any]:
         "study": design.study,
         "variant": design.variant,
         "dataset": design.dataset,
+        "dataset_fallback": answer_.dataset_fallback,
         "design": design.hash,
         "commit": design.commit or None,
         "dirty": design.dirty,

@@ -20,6 +20,7 @@ class DesignRecord:
 
     ``axes`` hold the designed values: where ``is_sought`` those of stage one, and the points are in the data.
     ``flank`` is the crossing that the study asks for; in a ``is_plane`` design it is a boundary over both axes.
+    ``dataset_fallback`` is the data set that its first run asked for and that could not be had.
     """
 
     study: str
@@ -29,6 +30,7 @@ class DesignRecord:
     dirty: bool | None
     is_exploratory: bool
     created_at: pd.Timestamp
+    dataset_fallback: str | None
     axes: tuple[tuple[str, tuple[Any, ...]], ...]
     nuisance_axes: tuple[tuple[str, tuple[Any, ...]], ...]
     recipes: tuple[tuple[str, dict[str, tuple[Any, ...]]], ...]
@@ -70,6 +72,7 @@ def load_design(ledger: Ledger, study_hash: str | None = None) -> DesignRecord:
         dirty=None if pd.isna(row["dirty"]) else bool(row["dirty"]),
         is_exploratory=bool(row["exploratory"]),
         created_at=row["created_at"],
+        dataset_fallback=None if pd.isna(row["dataset_fallback"]) else row["dataset_fallback"],
         axes=tuple((path, tuple(values)) for path, values, *_ in canonical["scientific"]),
         nuisance_axes=tuple((path, tuple(values)) for path, values, *_ in canonical["nuisance"]),
         recipes=tuple((name, {p: tuple(g) for p, g in grids}) for name, _, grids in canonical.get("recipes", ())),

@@ -61,8 +61,12 @@ def figure_bytes(figure: Figure, kind: Literal["png", "svg"] | str) -> bytes:
 def draw_answer(result: StudyAnswer) -> Figure:
     """A panel per slice or boundary, or the plane of two axes that are both finely divided."""
     if result.design.is_plane:
-        return _draw_boundaries(result)
-    return _draw_plane(result) if _is_plane(result) else _draw_panels(result)
+        figure = _draw_boundaries(result)
+    else:
+        figure = _draw_plane(result) if _is_plane(result) else _draw_panels(result)
+    if result.dataset_fallback is not None:
+        figure.suptitle(result.dataset_words, fontsize=10)
+    return figure
 
 
 def _is_plane(result: StudyAnswer) -> bool:

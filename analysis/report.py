@@ -42,12 +42,18 @@ class Report:
     data: str
 
 
-def make_report(ledger: Ledger, study_hash: str | None = None, ends: Mapping[str, SearchEnd] | None = None) -> Report:
+def make_report(
+    ledger: Ledger,
+    study_hash: str | None = None,
+    ends: Mapping[str, SearchEnd] | None = None,
+    asked_for: str | None = None,
+) -> Report:
     """Compute the answer of a design, write its figure and data next to the ledger, and word it.
 
-    ``ends`` says by ``slice_key`` how each search ended: the ledger holds what was measured, not what was wanted.
+    ``ends`` says by ``slice_key`` how each search ended and ``asked_for`` names the data set that was asked for: the
+    ledger holds what was measured, not what was wanted.
     """
-    result = answer(ledger, study_hash, ends)
+    result = answer(ledger, study_hash, ends, asked_for)
     folder = f"reports/{result.design.hash}"
     stem = f"{folder}/{result.design.study}"
     figure = draw_answer(result)
@@ -66,7 +72,7 @@ def word_answer(result: StudyAnswer) -> list[str]:
     others = ", ".join(f"{count} {name}" for name, count in sorted(result.counts.items()) if name != "ok")
     header = [
         design.study + ("" if design.variant == "learning" else f" ({design.variant})"),
-        design.dataset,
+        result.dataset_words,
         f"design {design.hash}" + (" (exploratory: --set changed it)" if design.is_exploratory else ""),
         _commit(design.commit, design.dirty),
         f"{finished} of {result.num_planned} replicates with a result" + (f" ({others})" if others else ""),

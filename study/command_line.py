@@ -103,6 +103,11 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def ray_address(options: argparse.Namespace) -> str:
+    """The Ray cluster that a command names, else that of the environment; ``local`` is a Ray of its own."""
+    return options.address or os.environ.get("RAY_ADDRESS") or "local"
+
+
 def _positive(text: str) -> int:
     try:
         value = int(text)

@@ -31,6 +31,17 @@ class ConfigError(ValueError):
     """A configuration that a user asked for and that cannot be: its message says what to do."""
 
 
+class DataUnavailable(ConfigError):
+    """The data set is neither on disk nor to be had: ``remedy`` names the ways to get it."""
+
+    def __init__(self, trouble: str, remedy: str) -> None:
+        super().__init__(trouble, remedy)
+        self.trouble, self.remedy = trouble, remedy
+
+    def __str__(self) -> str:
+        return f"{self.trouble}: {self.remedy}, or try --dataset digits, which needs no download"
+
+
 def _require(condition: bool, sentence: str) -> None:
     if not condition:
         raise ConfigError(sentence)

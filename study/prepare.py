@@ -2,10 +2,10 @@
 
 import argparse
 import math
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from study.command_line import ray_address
 from study.config import ClustersConfig, ConfigError
 from study.design import Design
 from study.provenance import Provenance, collect
@@ -49,7 +49,7 @@ def prepare(options: argparse.Namespace, design: Design, replicates: int) -> Pre
     is_wide = options.workers_per_trial > 1 or options.profile == "cluster"
     wanted = options.executor if options.executor != "auto" else ("train" if is_wide else "inline")
     executor: ExecutorName = "train" if wanted == "train" else "inline"
-    address = options.address or os.environ.get("RAY_ADDRESS") or "local"
+    address = ray_address(options)
     if options.use_gpu and address == "local":
         device_for(use_gpu=True)
     datasets: dict[tuple[str, ClustersConfig], Dataset] = {}

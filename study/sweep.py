@@ -17,9 +17,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from study.command_line import build_parser, parse_overrides, print_list, print_plan, run_main
-from study.config import ConfigError
+from study.config import ConfigError, DataUnavailable
 from study.design import Design, load_space, make_design
 from study.doors import absolute_paths
+from study.fallback import earlier_answer, sentence, stand_in
 from study.interrupts import Interrupts
 from study.prepare import Prepared, prepare
 from study.provenance import Provenance
@@ -65,7 +66,16 @@ def _sweep(options: argparse.Namespace, interrupts: Interrupts) -> int:
         return 0
     interrupts.install()
     absolute_paths(options)
-    return run(options, prepare(options, design, replicates), interrupts)
+    asked_for = design.config.data.name
+    try:
+        prepared = prepare(options, design, replicates)
+    except DataUnavailable as error:
+        other = stand_in(options, design)
+        if other is None:
+            raise
+        print(sentence(design, error), file=sys.stderr)
+        prepared = prepare(options, *budgeted(options, other))
+    return run(options, prepared, asked_for, interrupts)
 
 
 def budgeted(options: argparse.Namespace, design: Design) -> tuple[Design, int]:
@@ -86,8 +96,8 @@ def budgeted(options: argparse.Namespace, design: Design) -> tuple[Design, int]:
     return dataclasses.replace(design, budget=dataclasses.replace(design.budget, **given)), replicates
 
 
-def run(options: argparse.Namespace, prepared: Prepared, interrupts: Interrupts) -> int:
-    """Run what is missing, then print the answer."""
+def run(options: argparse.Namespace, prepared: Prepared, asked_for: str, interrupts: Interrupts) -> int:
+    """Run what is missing, then print the answer; ``asked_for`` is the data set that the command wants."""
     from study.results.ledger import Ledger
     from study.searcher import RoundPlanner
     from study.sweep_state import SweepState
@@ -116,7 +126,7 @@ def run(options: argparse.Namespace, prepared: Prepared, interrupts: Interrupts)
         ledger=ledger,
         planner=planner,
         settings=settings,
-        design_row=design_row(design, prepared.provenance),
+        design_row=design_row(design, prepared.provenance, asked_for),
         deadline=deadline,
         is_retry=options.retry,
     )
@@ -128,7 +138,7 @@ def run(options: argparse.Namespace, prepared: Prepared, interrupts: Interrupts)
     if exit_code in (0, EXIT_FAILED) and (unsettled := state.unsettled_slices()):
         print(budget_sentence(design, unsettled), file=sys.stderr)
         exit_code = exit_code or EXIT_BUDGET
-    return _print_answer(options, ledger, design, state.slice_states(), exit_code)
+    return _print_answer(options, ledger, design, state.slice_states(), exit_code, asked_for)
 
 
 def check_places(options: argparse.Namespace, prepared: Prepared) -> None:
@@ -156,8 +166,8 @@ def budget_sentence(design: Design, unsettled: "Sequence[SliceState]") -> str:
     )
 
 
-def design_row(design: Design, provenance: Provenance) -> dict[str, object]:
-    """The row that registers a design before its first replicate."""
+def design_row(design: Design, provenance: Provenance, asked_for: str) -> dict[str, object]:
+    """The row that registers a design before its first replicate, asked for as ``asked_for``'s."""
     return {
         "study_hash": design.hash,
         "study": design.study,
@@ -167,6 +177,7 @@ def design_row(design: Design, provenance: Provenance) -> dict[str, object]:
         "commit": provenance.commit,
         "dirty": provenance.dirty,
         "created_at": datetime.now(UTC),
+        "dataset_fallback": asked_for if asked_for != design.config.data.name else None,
     }
 
 
@@ -176,6 +187,7 @@ def _print_answer(
     design: Design,
     states: "Sequence[SliceState]",
     exit_code: int,
+    asked_for: str,
 ) -> int:
     from analysis.answer import to_json
     from analysis.fits import SearchEnd, slice_key
@@ -191,11 +203,15 @@ def _print_answer(
         )
         for state in states
     }
-    report = make_report(ledger, design.hash, ends)
+    report = make_report(ledger, design.hash, ends, asked_for)
+    earlier = earlier_answer(options, design, ledger)
     if options.json:
-        print(json.dumps(to_json(report.answer) | {"figure": report.figure, "exit_code": exit_code}))
+        call = {"figure": report.figure, "exit_code": exit_code, "fallback_answer": earlier}
+        print(json.dumps(to_json(report.answer) | call))
     else:
         print(report.text)
+        if earlier is not None:
+            print(f"an answer on digits stood in for this one before: {earlier}")
         print("compare: make mlflow" + (f" STORAGE={options.storage}" if options.storage else ""))
     return exit_code
 

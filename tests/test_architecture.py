@@ -57,12 +57,13 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.ray_start": "ray joblib study.config",
         "study.executors": "ray study.config study.outcome study.packing study.ray_start study.scratch "
         "study.sweep_state study.tasks study.workers study.distributed",
-        "study.prepare": "study.config study.design study.provenance study.data study.results study.searcher "
-        "study.tasks study.trainers.batch",
+        "study.prepare": "study.command_line study.config study.design study.provenance study.data study.results "
+        "study.searcher study.tasks study.trainers.batch",
         "study.session": "study.interrupts study.outcome study.progress study.prepare study.sweep_state "
         "study.executors study.ray_start study.scratch study.results",
         "study.progress": "rich study.searcher study.sweep_state",
         "study.command_line": "study.config study.packing study.space study.design",
+        "study.fallback": "study.config study.design study.command_line study.results.ledger",
         "study.sweep": "study analysis.answer analysis.fits analysis.report",
         "study.train": "study",
         "analysis": "numpy pandas matplotlib analysis study.results study.space study.config study.outcome "

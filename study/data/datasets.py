@@ -4,10 +4,9 @@ Images are uint8 (M, C, H, W); ``clusters`` are float32 sources (M, d). Splits a
 seeded part of the training data, test is the data set's own.
 """
 
-import gzip
 import hashlib
 import os
-import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,22 +14,14 @@ from typing import Literal
 import numpy as np
 import torch
 
-from study.config import ClustersConfig, ConfigError, DataConfig, first_line
+from study.config import ClustersConfig, ConfigError, DataConfig, DataUnavailable, first_line
+from study.data.fetching import NotFetched, fetch_archive, fetch_fashion_mnist
+from study.data.image_files import idx_folder, is_there, read_cifar, read_fashion_mnist
 from study.data.streams import stream
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 NUM_VALIDATION = {"fashion_mnist": 5_000, "digits": 250, "cifar10": 5_000, "cifar100": 5_000, "clusters": 5_000}
 _SPLIT_SEED = 0
-_IDX_FILES = {
-    ("train", "images"): "train-images-idx3-ubyte",
-    ("train", "labels"): "train-labels-idx1-ubyte",
-    ("test", "images"): "t10k-images-idx3-ubyte",
-    ("test", "labels"): "t10k-labels-idx1-ubyte",
-}
-
-
-class DataUnavailable(ConfigError):
-    """The data set is neither on disk nor to be had: the message names every way to get it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +71,8 @@ class Dataset:
 def load_dataset(config: DataConfig, data_root: str | None = None) -> Dataset:
     """Load a data set; ``data_root`` (or ``$STUDY_DATA``) is searched first.
 
-    Raises :class:`DataUnavailable` with the ways to get it where it cannot be found or downloaded.
+    Raises :class:`DataUnavailable` with the ways to get it where it cannot be found or fetched, and
+    :class:`ConfigError` naming the file where what was found cannot be used.
     """
     if config.name == "clusters":
         return _clusters(config.clusters)
@@ -119,70 +111,39 @@ def _from_arrays(
     )
 
 
-def _data_cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "limit-study" / "data"
+def _places(root: Path | None, *system: Path) -> Iterator[Path]:
+    """Where data sets are looked for: the user's choice, then system folders, then our own folder for them."""
+    if root is not None:
+        yield root
+    yield from system
+    yield _data_folder()
 
 
-def _idx_directory(directory: Path) -> Path | None:
-    for candidate in (directory, directory / "fashion-mnist", directory / "FashionMNIST" / "raw"):
-        if all(_idx_path(candidate, stem) for stem in _IDX_FILES.values()):
-            return candidate
-    return None
-
-
-def _idx_path(directory: Path, stem: str) -> Path | None:
-    for path in (directory / stem, directory / f"{stem}.gz"):
-        if path.is_file():
-            return path
-    return None
-
-
-def _read_idx(path: Path) -> np.ndarray:
-    opener = gzip.open if path.suffix == ".gz" else open
+def _data_folder() -> Path:
+    """The per-user folder for data sets of this machine; :class:`ConfigError` where the user has no home."""
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "limit-study" / "data"
     try:
-        with opener(path, "rb") as file:
-            raw = file.read()
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ConfigError(f"{path} is cut short: delete it and fetch the data set again") from error
-    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
-        raise ConfigError(f"{path} is not an IDX file of unsigned bytes: delete it and fetch the data set again")
-    num_dims = raw[3]
-    header = 4 + 4 * num_dims
-    shape = tuple(int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(num_dims))
-    if len(raw) - header != int(np.prod(shape)):
-        raise ConfigError(f"{path} is cut short: delete it and fetch the data set again")
-    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape).copy()
+        return Path.home() / ".cache" / "limit-study" / "data"
+    except RuntimeError as error:
+        raise ConfigError(
+            f"no folder for data sets is known ({first_line(error).rstrip('.')}): pass --data-root, or set STUDY_DATA "
+            "or XDG_CACHE_HOME"
+        ) from error
 
 
 def _fashion_mnist(root: Path | None) -> tuple[np.ndarray, ...]:
-    places = [place for place in (root, DEBIAN_FASHION_MNIST, _data_cache()) if place is not None]
-    found = next((hit for place in places if (hit := _idx_directory(place))), None)
-    if found is None:
-        from torchvision.datasets import FashionMNIST
-
-        target = root or _data_cache()
+    folder = next((hit for place in _places(root, DEBIAN_FASHION_MNIST) if (hit := idx_folder(place))), None)
+    if folder is None:
         try:
-            FashionMNIST(str(target), train=True, download=True)
-        except (RuntimeError, OSError) as error:
+            folder = fetch_fashion_mnist(root or _data_folder())
+        except NotFetched as error:
             raise DataUnavailable(
-                "Fashion-MNIST was not found and could not be downloaded "
-                f"({first_line(error).rstrip('.:')}): install Debian's package dataset-fashion-mnist, or put its four "
-                "IDX files into a folder and pass --data-root (or set STUDY_DATA), or try --dataset digits, "
-                "which needs no download"
+                f"Fashion-MNIST is not on this machine and could not be fetched ({error})",
+                "install Debian's package dataset-fashion-mnist, or put its four IDX files into a folder and pass "
+                "--data-root (or set STUDY_DATA)",
             ) from error
-        found = target / "FashionMNIST" / "raw"
-    files = {}
-    for key, stem in _IDX_FILES.items():
-        path = _idx_path(found, stem)
-        assert path is not None
-        files[key] = _read_idx(path)
-    return (
-        files["train", "images"][:, None],
-        files["train", "labels"],
-        files["test", "images"][:, None],
-        files["test", "labels"],
-    )
+    return read_fashion_mnist(folder)
 
 
 def _digits() -> tuple[np.ndarray, ...]:
@@ -200,19 +161,19 @@ def _cifar(name: str, root: Path | None) -> tuple[np.ndarray, ...]:
     from torchvision.datasets import CIFAR10, CIFAR100
 
     cifar = CIFAR10 if name == "cifar10" else CIFAR100
-    target = root or _data_cache()
-    try:
-        parts = [cifar(str(target), train=is_train, download=True) for is_train in (True, False)]
-    except (RuntimeError, OSError) as error:
-        raise DataUnavailable(
-            f"{name} was not found under {target} and could not be downloaded "
-            f"({first_line(error).rstrip('.:')}): unpack its Python version into a folder and pass "
-            "--data-root (or set STUDY_DATA), or try --dataset digits, which needs no download"
-        ) from error
-    arrays: list[np.ndarray] = []
-    for part in parts:
-        arrays += [np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, np.uint8)]
-    return tuple(arrays)
+    names = [file for file, _ in (*cifar.train_list, *cifar.test_list)]
+    folders = (place / cifar.base_folder for place in _places(root))
+    folder = next((folder for folder in folders if all(is_there(folder / file) for file in names)), None)
+    if folder is None:
+        target = root or _data_folder()
+        try:
+            folder = fetch_archive(target, cifar.url, cifar.tgz_md5, cifar.base_folder, names)
+        except NotFetched as error:
+            raise DataUnavailable(
+                f"{name} was not found under {target} and could not be fetched ({error})",
+                "unpack its Python version into a folder and pass --data-root (or set STUDY_DATA)",
+            ) from error
+    return (*read_cifar(folder, cifar.train_list), *read_cifar(folder, cifar.test_list))
 
 
 def cluster_centres(config: ClustersConfig) -> torch.Tensor:

@@ -133,6 +133,11 @@ DESIGNS = (
     _c("commit", _TEXT, "git commit when the design was first run"),
     _c("dirty", _BOOL, "whether the code differed from it"),
     _c("created_at", _TIME, "first run"),
+    _c(
+        "dataset_fallback",
+        _TEXT,
+        "data set that the first run asked for and that could not be had; null where it had its own",
+    ),
 )
 
 MEASUREMENTS = (
