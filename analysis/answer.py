@@ -35,7 +35,6 @@ class StudyAnswer:
     counts: dict[str, int]
     num_planned: int
     num_older: int
-    num_seeds: int
     slices: tuple[Slice, ...]
     planes: tuple[Plane, ...]
     horizons: tuple[Shift, ...]
@@ -80,7 +79,6 @@ def answer(ledger: Ledger, study_hash: str | None = None, ends: Mapping[str, Sea
         counts={str(name): int(count) for name, count in outcomes.items()},
         num_planned=len(frame),
         num_older=int((started < design.created_at).sum()),
-        num_seeds=int(reported["seed"].nunique()),
         slices=tuple(slices),
         planes=tuple(planes),
         horizons=_horizons(design, slices),

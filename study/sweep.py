@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from study.command_line import build_parser, parse_overrides, print_list, print_plan, run_main
+from study.command_line import build_parser, parse_overrides, print_list, print_plan, run_main, show
 from study.config import ClustersConfig, ConfigError
 from study.design import Design, load_space, make_design
 from study.progress import ProgressDisplay, duration
@@ -292,7 +292,7 @@ def _print_answer(
 ) -> int:
     from analysis.answer import to_json
     from analysis.fits import SearchEnd, slice_key
-    from analysis.report import make_report
+    from analysis.report import make_report, write_report
 
     if not ledger.names("replicates"):
         if options.json:
@@ -305,11 +305,23 @@ def _print_answer(
         for state in states
     }
     report = make_report(ledger, design.hash, ends)
+    try:
+        if not options.json:
+            # Before anything is drawn or written: the answer is there whatever becomes of its files.
+            show(report.text)
+            show("compare: make mlflow" + (f" STORAGE={options.storage}" if options.storage else ""))
+            sys.stdout.flush()
+    finally:
+        # Also where nobody reads on: `| head` wants fewer lines, not fewer files.
+        written = write_report(ledger, report.answer)
+    for warning in written.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     if options.json:
-        print(json.dumps(to_json(report.answer) | {"figure": report.figure, "exit_code": exit_code}))
-    else:
-        print(report.text)
-        print("compare: make mlflow" + (f" STORAGE={options.storage}" if options.storage else ""))
+        print(json.dumps(to_json(report.answer) | {"figure": written.figure, "exit_code": exit_code}))
+        return exit_code
+    for name, place, more in (("figure", written.figure, "    .png"), ("data", written.data, "")):
+        if place is not None:
+            show(f"{name} {place}{more}")
     return exit_code
 
 

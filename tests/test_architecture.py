@@ -21,12 +21,14 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.outcome": "",
         "study.paper": "study.config",
         "study.provenance": "",
-        "study.space": "study.config",
-        "study.design": "study.config study.space",
+        "study.words": "",
+        "study.metrics": "study.config",
+        "study.space": "study.config study.words",
+        "study.design": "study.config study.space study.metrics",
         "search_spaces": "study.space study.config",
         "study.limits": "numpy scipy study.limits",
         "study.limits.__main__": "study.limits study.command_line",
-        "study.inference": "numpy scipy study.inference study.space",
+        "study.inference": "numpy scipy study.inference study.space study.words",
         "study.affinity": "torch",
         "study.tiling": "torch study.affinity",
         "study.losses": "torch study.affinity study.tiling study.losses",
@@ -37,13 +39,13 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.trainers": "torch study.config study.outcome study.affinity study.losses study.models study.data "
         "study.evaluation study.trainers",
         "study.distributed": "torch study.trainers.loop",
-        "study.results": "study.config study.outcome study.space study.results pyarrow pandas",
+        "study.results": "study.config study.outcome study.space study.words study.results pyarrow pandas",
         "study.results.tracking": "study.config study.outcome study.space study.results mlflow",
-        "study.results.__main__": "study.config study.design study.space study.results study.command_line "
-        "analysis.answer",
+        "study.results.__main__": "study.config study.design study.space study.words study.results "
+        "study.command_line analysis.answer",
         "study.packing": "study.config",
         "study.tuning": "study.config study.design study.space optuna",
-        "study.limit_seeking": "study.config study.design study.space study.inference",
+        "study.limit_seeking": "study.config study.design study.space study.inference study.words",
         "study.searcher": "study.config study.outcome study.design study.space study.tuning study.limit_seeking",
         "study.optuna_sampler": "study.inference optuna numpy",
         "study.tasks": "torch study.config study.outcome study.packing study.provenance study.data study.trainers "
@@ -53,12 +55,12 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.searcher study.tasks study.results.ledger",
         "study.executors": "ray study.config study.outcome study.packing study.sweep_state study.tasks study.workers "
         "study.distributed",
-        "study.progress": "rich study.searcher study.sweep_state",
-        "study.command_line": "study.config study.packing study.space study.design",
+        "study.progress": "rich study.searcher study.sweep_state study.words",
+        "study.command_line": "study.config study.packing study.space study.design study.words",
         "study.sweep": "study analysis.answer analysis.fits analysis.report",
         "study.train": "study",
         "analysis": "numpy pandas matplotlib analysis study.results study.space study.config study.outcome "
-        "study.inference study.limits",
+        "study.inference study.limits study.words",
     }.items()
 }
 # Libraries that only the named modules may import, whatever else the table says.

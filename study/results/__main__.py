@@ -14,6 +14,7 @@ from study.results.retention import clean, ends, plan_cleaning, sentence
 from study.results.store import Store, default_storage
 from study.results.tracking import Tracker, default_tracking_uri
 from study.space import Values
+from study.words import count
 
 _HOST, _PORT = "127.0.0.1", 5000
 
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for design in ledger.read("designs").to_pylist():
                     written = tracker.sync(ledger, design["study_hash"])
                     if options.command == "sync-mlflow":
-                        print(f"{name} {design['study_hash']}: {written} runs written, in {tracker.uri}")
+                        print(f"{name} {design['study_hash']}: {count(written, 'run')} written, in {tracker.uri}")
                     elif link := tracker.comparison(name, design["study_hash"]):
                         print(f"{name} {design['study_hash']}: http://{_HOST}:{_PORT}/{link}", flush=True)
             if options.command == "mlflow":
@@ -117,7 +118,8 @@ def print_status(name: str, ledger: Ledger) -> None:
         label = " exploratory" if design["exploratory"] else ""
         print(
             f"  design {design['study_hash']} {design['variant']}{label}, since {design['created_at']:%Y-%m-%d %H:%M}: "
-            f"{len(rounds)} rounds, {len(keys)} replicates: {words}" + (f", {retried} retried" if retried else "")
+            f"{count(len(rounds), 'round')}, {count(len(keys), 'replicate')}: {words}"
+            + (f", {retried} retried" if retried else "")
         )
 
 
