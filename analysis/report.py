@@ -15,7 +15,7 @@ from analysis.moments import falls_at
 from analysis.planes import Plane
 from analysis.sensitivity import Shift
 from analysis.slices import Slice, mean_curve
-from study.config import first_line
+from study.config import described
 from study.inference.statements import CEILING_FLAG, FLOOR_FLAG, START_CEILING_FLAG
 from study.results.ledger import Ledger
 from study.words import column, count, count_range, fixed, part_of, short_number
@@ -64,9 +64,7 @@ def write_report(ledger: Ledger, result: StudyAnswer) -> ReportFiles:
             places[name] = ledger.store.locate(f"{stem}.{kind}")
         except Exception as error:
             places[name] = None
-            warnings.append(
-                f"the {name} of the answer could not be written: {type(error).__name__}: {first_line(error)}"
-            )
+            warnings.append(f"the {name} of the answer could not be written: {described(error)}")
     return ReportFiles(**places, warnings=tuple(warnings))
 
 

@@ -337,6 +337,12 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def described(error: BaseException) -> str:
+    """An error's type and the first line of its message, where it has one."""
+    kind, line = type(error).__name__, first_line(error)
+    return kind if line == kind else f"{kind}: {line}"
+
+
 @functools.cache
 def field_types(config_class: type = ReplicateConfig, prefix: str = "") -> dict[str, Any]:
     """Every settable path of a configuration class with its type, such as ``{"batch.train": int, ...}``."""

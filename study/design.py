@@ -16,6 +16,7 @@ from study.config import (
     ReplicateConfig,
     Scalar,
     canonical,
+    described,
     digest,
     first_line,
     unknown_name_sentence,
@@ -207,12 +208,12 @@ def load_space(name: str) -> SearchSpace:
 
 def _cause(error: BaseException, file: str) -> str:
     """What went wrong in a file, and on which of its lines."""
-    kind, words = type(error).__name__, first_line(error)
+    words = first_line(error) if isinstance(error, AssertionError) else described(error)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(file)]
     if isinstance(error, SyntaxError):
-        words, lines = error.msg, [error.lineno] if str(error.filename).endswith(file) else lines
-    said = words if words == kind or isinstance(error, AssertionError) else f"{kind}: {words}"
-    return f"{said} (line {lines[-1]})" if lines else said
+        words = f"SyntaxError: {error.msg}"
+        lines = [error.lineno] if str(error.filename).endswith(file) else lines
+    return f"{words} (line {lines[-1]})" if lines else words
 
 
 def make_design(
