@@ -1,4 +1,4 @@
-"""The printed answer of a study and its files: STORAGE/NAME/reports/HASH/NAME.{png,svg,json}."""
+"""The printed answer of a study."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.answer import StudyAnswer, answer, to_json
+from analysis.answer import StudyAnswer, answer
 from analysis.axis_words import AxisWords, axis_words
 from analysis.designs import DesignRecord
 from analysis.fits import SearchEnd, sought_crossings
@@ -15,7 +15,6 @@ from analysis.moments import falls_at
 from analysis.planes import Plane
 from analysis.sensitivity import Shift
 from analysis.slices import Slice, mean_curve
-from study.config import described
 from study.inference.statements import CEILING_FLAG, FLOOR_FLAG, START_CEILING_FLAG
 from study.results.ledger import Ledger
 from study.words import column, count, count_range, fixed, part_of, short_number
@@ -29,19 +28,10 @@ _FLOORS = {"before": "floor", "chance": "chance", "zero": "floor"}
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """An answer and its text; its files are written later, so that none of them can cost the answer."""
+    """An answer and its text; its files are another matter (report_files.py), so that they cannot cost the answer."""
 
     answer: StudyAnswer
     text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportFiles:
-    """Where the data and the figure (SVG, with a PNG beside it) lie, and why one of them does not."""
-
-    data: str | None
-    figure: str | None
-    warnings: tuple[str, ...]
 
 
 def make_report(ledger: Ledger, study_hash: str | None = None, ends: Mapping[str, SearchEnd] | None = None) -> Report:
@@ -53,39 +43,11 @@ def make_report(ledger: Ledger, study_hash: str | None = None, ends: Mapping[str
     return Report(answer=result, text="\n".join(word_answer(result)))
 
 
-def write_report(ledger: Ledger, result: StudyAnswer) -> ReportFiles:
-    """Write data and figure next to the ledger; whatever fails is a warning, for the answer does not need them."""
-    stem = f"reports/{result.design.hash}/{result.design.study}"
-    warnings = []
-    places: dict[str, str | None] = {}
-    for name, kind, write in (("data", "json", _write_data), ("figure", "svg", _write_figure)):
-        try:
-            write(ledger, result, stem)
-            places[name] = ledger.store.locate(f"{stem}.{kind}")
-        except Exception as error:
-            places[name] = None
-            warnings.append(f"the {name} of the answer could not be written: {described(error)}")
-    return ReportFiles(**places, warnings=tuple(warnings))
-
-
-def _write_data(ledger: Ledger, result: StudyAnswer, stem: str) -> None:
-    ledger.store.write(f"{stem}.json", json.dumps(to_json(result), indent=1).encode())
-
-
-def _write_figure(ledger: Ledger, result: StudyAnswer, stem: str) -> None:
-    # Matplotlib is loaded here alone: where it cannot be, there is still an answer.
-    from analysis.figures import draw_answer, figure_bytes
-
-    figure = draw_answer(result)
-    for kind in ("png", "svg"):
-        ledger.store.write(f"{stem}.{kind}", figure_bytes(figure, kind))
-
-
 def word_answer(result: StudyAnswer) -> list[str]:
     """The answer in lines of plain text."""
     design = result.design
     finished = sum(result.counts.get(name, 0) for name in ("ok", "collapsed", "diverged"))
-    others = ", ".join(f"{count} {name}" for name, count in sorted(result.counts.items()) if name != "ok")
+    others = ", ".join(f"{number} {name}" for name, number in sorted(result.counts.items()) if name != "ok")
     header = [
         design.study + ("" if design.variant == "learning" else f" ({design.variant})"),
         design.dataset,
@@ -255,7 +217,7 @@ def _word_moments(part: Slice, measured: pd.Series) -> list[str]:
             )
             ratio = "" if fall is None or found is None else f", measured/predicted {fixed(found / fall, 2)}"
             lines.append(f"one identity block by cosines of the {source}: {place}{ratio}")
-            lines.append(f"    predicted {shown} (largest error {largest:+z.2g})")
+            lines.append(f"    predicted {shown} (largest error {short_number(largest, signed=True)})")
     return lines
 
 

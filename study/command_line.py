@@ -180,7 +180,7 @@ def print_list(as_json: bool) -> None:
     width = max((len(space.name) for space in spaces), default=0) + 2
     for space in spaces:
         show(f"{space.name:<{width}}{space.question}", width)
-        show(f"{'':<{width}}variants: {', '.join(space.variants)}", width)
+        show(f"{'':<{width}}variants: {', '.join(space.variants)}", 0)
 
 
 def print_plan(design: Design, replicates: int, as_json: bool) -> None:

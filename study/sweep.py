@@ -292,7 +292,8 @@ def _print_answer(
 ) -> int:
     from analysis.answer import to_json
     from analysis.fits import SearchEnd, slice_key
-    from analysis.report import make_report, write_report
+    from analysis.report import make_report
+    from analysis.report_files import write_report
 
     if not ledger.names("replicates"):
         if options.json:

@@ -8,11 +8,12 @@ def fixed(value: float, digits: int, *, signed: bool = False) -> str:
     return f"{value:{'+' if signed else ''}z.{digits}f}"
 
 
-def short_number(value: float, digits: int = 2) -> str:
+def short_number(value: float, digits: int = 2, *, signed: bool = False) -> str:
     """A number of an answer: so many significant digits, whole from 100 on."""
-    text = f"{value:z.{digits}g}"
+    sign = "+" if signed else ""
+    text = f"{value:{sign}z.{digits}g}"
     # What rounds up to 100 is whole as well: 99.7 with two digits is 100, not 1e+02.
-    return f"{value:.0f}" if abs(value) >= 100 or "e+" in text else text
+    return f"{value:{sign}.0f}" if abs(value) >= 100 or "e+" in text else text
 
 
 def percent(share: float) -> str:
@@ -36,7 +37,7 @@ def count_range(fewest: int, most: int, noun: str) -> str:
 
 
 def wrapped(text: str, width: int | None, indent: int) -> str:
-    """Every line of a text broken at a width, continued ``indent`` columns in; as it is where the width is None.
+    """Every line of a text broken at a width, continued ``indent`` columns deeper; as it is where the width is None.
 
     Words are never broken, so that a path or a link stays whole.
     """
@@ -44,9 +45,11 @@ def wrapped(text: str, width: int | None, indent: int) -> str:
         return text
     lines = []
     for line in text.split("\n"):
+        depth = len(line) - len(line.lstrip()) + indent
         wrapper = textwrap.TextWrapper(
             width=width,
-            subsequent_indent=" " * min(indent, width // 2),
+            # Words need room, however narrow the terminal.
+            subsequent_indent=" " * min(depth, width // 2),
             break_long_words=False,
             break_on_hyphens=False,
         )

@@ -13,7 +13,8 @@ from analysis.answer import StudyAnswer, answer, to_json
 from analysis.designs import load_design
 from analysis.figures import draw_answer, figure_bytes
 from analysis.frames import curves_frame, designs_frame, measured, outcome_values, raw_knn, replicates_frame
-from analysis.report import make_report, word_answer, write_report
+from analysis.report import make_report, word_answer
+from analysis.report_files import write_report
 from analysis.slices import mean_curve
 from study.config import Replicate, ReplicateConfig, with_values
 from study.config import to_json as to_json_config

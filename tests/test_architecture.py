@@ -57,7 +57,7 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.distributed",
         "study.progress": "rich study.searcher study.sweep_state study.words",
         "study.command_line": "study.config study.packing study.space study.design study.words",
-        "study.sweep": "study analysis.answer analysis.fits analysis.report",
+        "study.sweep": "study analysis.answer analysis.fits analysis.report analysis.report_files",
         "study.train": "study",
         "analysis": "numpy pandas matplotlib analysis study.results study.space study.config study.outcome "
         "study.inference study.limits study.words",
@@ -172,7 +172,8 @@ def loaded_by(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("analysis.report", {"torch", "ray", "mlflow", "optuna"}),
+        ("analysis.report", {"torch", "ray", "mlflow", "optuna", "matplotlib"}),
+        ("analysis.report_files", {"torch", "ray", "mlflow", "optuna", "matplotlib"}),
         ("study.results.ledger", {"torch", "ray", "mlflow", "matplotlib"}),
         ("study.inference.threshold", {"torch", "ray", "matplotlib", "pandas"}),
         ("study.searcher", {"torch", "ray", "matplotlib"}),

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -663,7 +664,10 @@ def test_from_nothing_to_an_answer_then_nothing_more_then_one_more_seed_per_poin
     assert first.returncode == 0, first.stderr
     lines = first.stdout.splitlines()
     assert lines[0].startswith(f"smoke · digits · design {smoke_design().hash}")
-    assert [line for line in lines if line.startswith("minimum batch")]
+    (limit,) = [line for line in lines if line.startswith("minimum batch")]
+    found = re.match(r"minimum batch +([\d.]+), 95 % interval ([\d.]+) to ([\d.]+)    half rise of p", limit)
+    assert found is not None, limit
+    assert 4 < float(found[2]) < float(found[1]) < float(found[3]) < 64
     ledger = Ledger.open(str(storage), "smoke")
     rows = ledger.read("replicates").to_pylist()
     assert {row["outcome"] for row in rows} <= {"ok", "collapsed", "diverged"}

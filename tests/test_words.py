@@ -9,7 +9,7 @@ from study.words import column, count, count_range, fixed, part_of, percent, sho
 def test_what_rounds_to_zero_has_no_sign(value: float) -> None:
     assert fixed(value, 3) == "0.000"
     assert fixed(value, 2, signed=True) == "+0.00"
-    assert short_number(-0.0) == "0"
+    assert (short_number(-0.0), short_number(-0.0, signed=True)) == ("0", "+0")
 
 
 def test_other_numbers_keep_their_sign() -> None:
@@ -62,6 +62,9 @@ class TestWrapping:
         assert wrapped(self.TEXT, 36, 12) == (
             "criterion   half rise of p and half\n            rise of s_j\ncost        1 to 2 replicates"
         )
+
+    def test_a_line_that_starts_further_in_is_continued_further_in(self) -> None:
+        assert wrapped("    40% rise of p  6.2", 18, 2) == "    40% rise of p\n      6.2"
 
     def test_a_path_stays_whole_so_that_it_can_be_copied(self) -> None:
         path = "/a/long-path/with-hyphens/and/folders/file.svg"
