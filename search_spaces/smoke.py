@@ -1,10 +1,10 @@
 """Does everything work here? The smallest complete study: seconds of training on scikit-learn's digits.
 
 Command: python -m study.sweep smoke
-Size:    33 to 39 replicates of 60 steps
+Size:    33 to 39 replicates of 80 steps
 Cost:    half a minute on two cores, Ray's start included (2026-11-28)
 
-Two blocks on the pixels themselves, so that sixty steps are enough to learn: P rises through its half between batches
+Two blocks on the pixels themselves, so that eighty steps are enough to learn: P rises through its half between batches
 of 4 and 16 and has its ceiling at 64. ``supervised`` is the simplest other trainer, a linear classifier of the pixels,
 which learns in ten.
 """
@@ -19,7 +19,7 @@ SPACE = SearchSpace(
         data=DataConfig(name="digits"),
         batch=BatchConfig(eval=40),
         model=ModelConfig(encoder="none", init="identity"),
-        horizon=HorizonConfig(unit="steps", length=60),
+        horizon=HorizonConfig(unit="steps", length=80),
         evaluation=EvaluationConfig(num_batches=4, num_points=2, knn_bank=200),
     ),
     scientific=(Axis(path="batch.train", values=(4, 16, 64), label="training batch (rows)"),),
