@@ -37,7 +37,6 @@ class StudyAnswer:
     counts: dict[str, int]
     num_planned: int
     num_older: int
-    num_seeds: int
     slices: tuple[Slice, ...]
     planes: tuple[Plane, ...]
     horizons: tuple[Shift, ...]
@@ -99,7 +98,6 @@ def answer(
         counts={str(name): int(count) for name, count in outcomes.items()},
         num_planned=len(frame),
         num_older=int((started < design.created_at).sum()),
-        num_seeds=int(reported["seed"].nunique()),
         slices=tuple(slices),
         planes=tuple(planes),
         horizons=_horizons(design, slices),

@@ -11,6 +11,7 @@ from analysis.laws import setting_of
 from study.config import from_json
 from study.limits import LAWS
 from study.limits.law import NotApplicableError
+from study.words import count, fixed
 
 _MEASURED = ["first_step_norm", "first_step_variance"]
 
@@ -34,7 +35,8 @@ class EscapeComparison:
         parts = [f"{self.num_censored} never escaped, {self.num_censored_as_predicted} of them as predicted"]
         if self.ratios:
             low, median, high = np.quantile(self.ratios, [0, 0.5, 1])
-            parts.insert(0, f"{len(self.ratios)} escapes, measured/law median {median:.2f} ({low:.2f} to {high:.2f})")
+            range_ = f"{fixed(low, 2)} to {fixed(high, 2)}"
+            parts.insert(0, f"{count(len(self.ratios), 'escape')}, measured/law median {fixed(median, 2)} ({range_})")
         if self.num_refused:
             parts.append(f"{self.num_refused} outside the law ({self.refusal})")
         return f"law {self.law}, run by run: {'; '.join(parts)}"

@@ -1,12 +1,21 @@
-"""Figures of a study's answer."""
+"""Figures of a study's answer.
 
+They look the same for everybody: neither a user's matplotlibrc nor style files nor $MPLBACKEND have a say.
+"""
+
+import contextlib
 import io
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
-import matplotlib
-
-matplotlib.use("Agg")
+# No window is opened here, and matplotlib refuses to be imported where the variable names a backend it does not know.
+_backend = os.environ.pop("MPLBACKEND", None)
+try:
+    import matplotlib
+finally:
+    if _backend is not None:
+        os.environ["MPLBACKEND"] = _backend
 
 import numpy as np
 import pandas as pd
@@ -20,9 +29,9 @@ from analysis.frames import outcome_values
 from analysis.laws import LawLine
 from analysis.slices import Slice, mean_curve
 from study.inference.boundary import BoundaryFit
-from study.inference.statements import short_number
 from study.inference.threshold import Crossing, CrossingStatus, CurveFit
 from study.space import RECIPE
+from study.words import count_range, short_number
 
 _LABELS = {
     "batch.train": "training batch (rows)",
@@ -49,23 +58,33 @@ _LAWS = (
 _MAX_COLUMNS = 4
 
 
+@contextlib.contextmanager
+def _own_settings() -> Iterator[None]:
+    """Matplotlib's own defaults, whatever was set before."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams["svg.hashsalt"] = "study"
+        yield
+
+
 def figure_bytes(figure: Figure, kind: Literal["png", "svg"] | str) -> bytes:
     """A figure as a file's content, without a date so that equal figures are equal files."""
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    with matplotlib.rc_context({"svg.hashsalt": "study"}):
+    with _own_settings():
         figure.savefig(buffer, format=kind, dpi=180, metadata=metadata)
     return buffer.getvalue()
 
 
 def draw_answer(result: StudyAnswer) -> Figure:
     """A panel per slice or boundary, or the plane of two axes that are both finely divided."""
-    if result.design.is_plane:
-        figure = _draw_boundaries(result)
-    else:
-        figure = _draw_plane(result) if _is_plane(result) else _draw_panels(result)
-    if result.dataset_fallback is not None:
-        figure.suptitle(result.dataset_words, fontsize=10)
+    with _own_settings():
+        if result.design.is_plane:
+            figure = _draw_boundaries(result)
+        else:
+            figure = _draw_plane(result) if _is_plane(result) else _draw_panels(result)
+        if result.dataset_fallback is not None:
+            figure.suptitle(result.dataset_words, fontsize=10)
     return figure
 
 
@@ -183,7 +202,7 @@ def _draw_boundaries(result: StudyAnswer) -> Figure:
             dots = ax.scatter(
                 points[x_path], points[y_path], 18.0 * points["count"], points["mean"],
                 cmap="Blues", vmin=0, vmax=1, edgecolors="0.4", linewidths=0.6, zorder=3,
-                label=f"measured (area: {points['count'].min()} to {points['count'].max()} replicates)",
+                label=f"measured (area: {count_range(points['count'].min(), points['count'].max(), 'replicate')})",
             )  # fmt: skip
             figure.colorbar(dots, ax=ax, label=_label(plane.criterion.metric))
         if plane.fit is not None:
@@ -242,9 +261,9 @@ def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
         values = outcome_values(part.frame, part.criterion)
         fewest, most = _counts(result)
         shown = "mean and s.d." if part.criterion.share is None else "share"
-        label = f"{shown} of {result.num_seeds} seeds"
+        label = f"{shown} of {count_range(fewest, most, 'seed')}"
         if fewest < most:
-            label = f"{shown} (area: {fewest} to {most} replicates)"
+            label = f"{shown} (area: {count_range(fewest, most, 'replicate')})"
         ax.plot(part.frame[axis], values, "o", color=_DATA, alpha=0.3, ms=3.5, mew=0)
         if part.criterion.share is None:
             ax.errorbar(means[axis], means["mean"], means["std"], fmt="none", ecolor=_DATA, lw=1.3, capsize=2.5)

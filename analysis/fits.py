@@ -13,6 +13,7 @@ from study.inference.binary import fit_success
 from study.inference.bootstrap import bootstrap_crossing
 from study.inference.threshold import Crossing, CrossingStatus, CurveFit, fit_curve
 from study.space import Criterion, Flank
+from study.words import count, short_number
 
 
 def fit_criterion(
@@ -100,15 +101,15 @@ class Search:
 
     def sentence(self) -> str:
         """One line of text."""
-        rounds = f"{self.num_rounds} round{'s' * (self.num_rounds != 1)}"
-        spent = f"{rounds}, {self.num_replicates} replicates at {self.num_points} points"
-        width = "" if self.half_width is None else f" to {self.half_width:.2g} octave"
+        replicates = f"{count(self.num_replicates, 'replicate')} at {count(self.num_points, 'point')}"
+        spent = f"{count(self.num_rounds, 'round')}, {replicates}"
+        width = "" if self.half_width is None else f" to {short_number(self.half_width)} octave"
         is_narrow = self.end is not None and self.half_width is not None and self.half_width <= self.end.precision
         if self.end is None or (is_narrow and self.end.is_settled):
             return f"sought{width} in {spent}"
         if self.end.is_settled:
             return f"sought{width} in {spent}, settled: {self.end.reason}"
-        at = "without an interval" if self.half_width is None else f"at {self.half_width:.2g} octave"
+        at = "without an interval" if self.half_width is None else f"at {short_number(self.half_width)} octave"
         return f"unsettled {at}, wanted {self.end.precision:g}: {spent}, {self.end.reason}"
 
     def as_json(self) -> dict[str, Any]:

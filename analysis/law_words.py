@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from analysis.laws import LawLine
-from study.inference.statements import short_number
 from study.inference.verdict import Verdict
+from study.words import column, count, fixed, part_of, short_number
 
 _CONTROL = {
     Verdict.DIFFERENT: "control fails as declared",
@@ -18,9 +18,12 @@ _CONTROL = {
 def word_laws(lines: Sequence[LawLine]) -> list[str]:
     """A line of text for every comparable law, and one for all others with their reasons."""
     words = [
-        f"{f'law {line.law.name}':<30}{short_number(line.predicted, 3):<8}{line.verdict:<13}{_ratio(line)}"
+        column(f"law {line.law.name}", 30)
+        + column(short_number(line.predicted, 3), 8)
+        + column(str(line.verdict), 13)
+        + _ratio(line)
         for line in lines
-        if line.judgement is not None
+        if line.judgement is not None and line.predicted is not None
     ]
     reasons: dict[str, list[str]] = {}
     for line in lines:
@@ -33,7 +36,7 @@ def word_laws(lines: Sequence[LawLine]) -> list[str]:
 
 def _ratio(line: LawLine) -> str:
     assert line.judgement is not None
-    ratio, low, high = (None if x is None else f"{x:.2f}" for x in (line.ratio, line.ratio_low, line.ratio_high))
+    ratio, low, high = (None if x is None else fixed(x, 2) for x in (line.ratio, line.ratio_low, line.ratio_high))
     parts = []
     if ratio is not None:
         parts.append(f"measured/law {ratio}, 95 % interval {low or 'open'} to {high or 'open'}")
@@ -41,10 +44,10 @@ def _ratio(line: LawLine) -> str:
         parts.append(f"measured/law below {high}" if low is None else f"measured/law above {low}")
     if parts:
         smallest, largest = line.judgement.margin
-        parts[0] += f", margin {smallest:.2f} to {largest:.2f}"
+        parts[0] += f", margin {fixed(smallest, 2)} to {fixed(largest, 2)}"
     if line.law.is_control:
         parts.append(_CONTROL[line.verdict])
-    elif line.place is not None:
+    elif line.place is not None and line.low is not None and line.high is not None:
         parts.append(f"{line.place} its verified band {short_number(line.low, 3)} to {short_number(line.high, 3)}")
     if line.judgement.reason:
         parts.append(line.judgement.reason)
@@ -61,9 +64,10 @@ def word_verdicts(lines: Sequence[LawLine]) -> list[str]:
     controls = [line for line in judged if line.law.is_control]
     if controls:
         failing = sum(line.verdict is Verdict.DIFFERENT for line in controls)
-        parts.append(f"{failing} of {len(controls)} controls fail as declared")
+        parts.append(f"{part_of(failing, len(controls), 'control', 'fails', 'fail')} as declared")
+    together = ", corrected together" if len(judged) > 1 else ""
     return [
-        f"verdicts of {len(judged)} laws, corrected together: {', '.join(parts)}",
+        f"verdict{'s' if len(judged) > 1 else ''} of {count(len(judged), 'law')}{together}: {', '.join(parts)}",
         "    equivalent: the interval lies within the study's margin, different: outside it; the verified band is the "
         "law's own",
     ]

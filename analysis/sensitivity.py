@@ -15,7 +15,10 @@ from analysis.laws import HIGH_IS_BROKEN
 from study.inference.threshold import Crossing, CurveFit
 from study.space import Criterion, Flank
 
-_SHARES = (0.4, 0.5, 0.6)
+# How far the criterion is shifted down and up: by so much of the whole, but at most half-way to either end of it.
+_SHIFT = 0.1
+# The same for a level of no share, such as a number of dimensions: by so much of itself.
+_RELATIVE_SHIFT = 0.2
 # The two measures of one affinity matrix, which criteria of classes are stated in.
 _MASSES = ("p", "s_j")
 _ACCURACY = "knn_accuracy"
@@ -55,16 +58,25 @@ def criterion_shifts(
 
 
 def _others(criterion: Criterion) -> Iterator[Criterion]:
-    for share in _SHARES:
+    for value in _shifted(criterion):
         is_level = criterion.fraction is None
-        other = dataclasses.replace(criterion, level=share if is_level else None, fraction=None if is_level else share)
-        if other != criterion:
-            yield other
+        yield dataclasses.replace(
+            criterion, level=value if is_level else None, fraction=None if is_level else value
+        )  # fmt: skip
     if criterion.metric in _MASSES:
         yield from (dataclasses.replace(criterion, metric=metric) for metric in _MASSES if metric != criterion.metric)
     if criterion.metric not in (_ACCURACY, *HIGH_IS_BROKEN):
         # Accuracies have no common level with other metrics: a share of their own rise from the untrained encoder.
         yield Criterion(metric=_ACCURACY, fraction=criterion.fraction or 0.5)
+
+
+def _shifted(criterion: Criterion) -> tuple[float, float]:
+    """A lower and a higher level or fraction, around the criterion's own."""
+    own = criterion.level if criterion.fraction is None else criterion.fraction
+    assert own is not None
+    step = min(_SHIFT, own / 2, (1 - own) / 2) if 0 < own < 1 else _RELATIVE_SHIFT * abs(own) or _SHIFT
+    # Steps of decimals leave tails of binary ones: 0.4 - 0.1 is 0.30000000000000004.
+    return float(f"{own - step:.6g}"), float(f"{own + step:.6g}")
 
 
 def _is_measured(frame: pd.DataFrame, criterion: Criterion) -> bool:

@@ -60,6 +60,11 @@ class Slice:
     search: Search | None
     shifts: tuple[Shift, ...]
 
+    def seeds_per_point(self, axis: str) -> tuple[int, int]:
+        """Fewest and most seeds with a result at a point of the axis."""
+        counts = self.frame.groupby(axis)["seed"].nunique()
+        return int(counts.min()), int(counts.max())
+
 
 def make_slice(
     ledger: Ledger,

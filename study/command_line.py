@@ -1,9 +1,12 @@
 """The options of a sweep, and what it prints without running anything."""
 
 import argparse
+import fcntl
+import io
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -11,13 +14,17 @@ from collections.abc import Callable, Sequence
 from study.config import ConfigError, Scalar, parse_value
 from study.design import NUM_BORROWED, Design, PlanSize, find_studies, load_space, plan_size
 from study.packing import GPU_SHARES
+from study.words import count, count_range, wrapped
 
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
+# Columns of the names in a plan.
+_PLAN_INDENT = 12
 _SHARES = {f"1/{round(1 / share)}" if share < 1 else "1": share for share in GPU_SHARES}
 
 
 def run_main(main: Callable[[], int]) -> int:
     """The exit code of a command; where its reader has gone away (``| head``) that of a broken pipe, without a word."""
+    _secure_streams()
     try:
         code = main()
         sys.stdout.flush()
@@ -29,6 +36,28 @@ def run_main(main: Callable[[], int]) -> int:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(nowhere, stream.fileno())
         return EXIT_BROKEN_PIPE
+
+
+def _secure_streams() -> None:
+    """Standard output and error take every character, and take it to nowhere where they are closed."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None or not _is_writable(number):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if not _is_writable(number):
+                # The next file opened would have this number, and what a child process prints would end up in it.
+                os.dup2(nowhere, number)
+            setattr(sys, name, os.fdopen(nowhere, "w"))
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _is_writable(number: int) -> bool:
+    """Whether a file descriptor is open, and for writing."""
+    try:
+        return fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+    except OSError:
+        return False
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -156,14 +185,20 @@ def parse_overrides(items: Sequence[str]) -> dict[str, Scalar]:
 
 
 def print_list(as_json: bool) -> None:
-    """Print the studies with their questions and variants."""
-    spaces = [load_space(name) for name in find_studies()]
+    """Print the studies with their questions and variants; a file that gives none is a line on standard error."""
+    spaces = []
+    for name in find_studies():
+        try:
+            spaces.append(load_space(name))
+        except ConfigError as error:
+            print(f"warning: {error}", file=sys.stderr)
     if as_json:
         print(json.dumps([{"study": s.name, "question": s.question, "variants": list(s.variants)} for s in spaces]))
         return
-    width = max(len(space.name) for space in spaces) + 2
+    width = max((len(space.name) for space in spaces), default=0) + 2
     for space in spaces:
-        print(f"{space.name:<{width}}{space.question}\n{'':<{width}}variants: {', '.join(space.variants)}")
+        show(f"{space.name:<{width}}{space.question}", width)
+        show(f"{'':<{width}}variants: {', '.join(space.variants)}", 0)
 
 
 def print_plan(design: Design, replicates: int, as_json: bool) -> None:
@@ -180,41 +215,47 @@ def print_plan(design: Design, replicates: int, as_json: bool) -> None:
         plan |= {"sought": sought} if design.is_sought else {}
         print(json.dumps(plan | {"canonical": design.canonical()}))
         return
-    print(f"{design.study} ({design.variant}) · {design.config.data.name} · design {design.hash}")
+    show(f"{design.study} ({design.variant}) · {design.config.data.name} · design {design.hash}")
     grids = {path for recipe in design.recipes for path in recipe.grids}
     for axis in design.scientific:
         values = "by recipe" if axis.path in grids else ", ".join(map(_shown, axis.values))
-        print(f"scientific  {axis.path}: {values}")
+        _show_part("scientific", f"{axis.path}: {values}")
     for recipe in design.recipes:
         own = "; ".join(f"{path} {', '.join(map(_shown, grid))}" for path, grid in recipe.grids.items())
-        print(f"recipe      {recipe.name}" + (f": {own}" if own else ""))
+        _show_part("recipe", recipe.name + (f": {own}" if own else ""))
     for axis in design.nuisance:
-        print(f"nuisance    {axis.path}: {', '.join(f'{v:g}' for v in axis.values)}")
-    print(f"criterion   {' and '.join(c.sentence for c in (design.criterion, *design.further_criteria))}")
+        _show_part("nuisance", f"{axis.path}: {', '.join(f'{v:g}' for v in axis.values)}")
+    _show_part("criterion", " and ".join(c.sentence for c in (design.criterion, *design.further_criteria)))
     if design.laws:
-        print(f"laws        {', '.join(design.laws)}")
+        _show_part("laws", ", ".join(design.laws))
     if design.nuisance:
-        print(
-            f"round 0     {size.num_tuning} replicates: every nuisance setting of every point with "
-            f"{design.tuning_seeds} seeds, validation split"
+        _show_part(
+            "round 0",
+            f"{count(size.num_tuning, 'replicate')}: every nuisance setting of every point with "
+            f"{count(design.tuning_seeds, 'seed')}, validation split",
         )
-        print(
-            f"then        at most {size.num_extension}: one more value beyond the edge where the best one lies at an "
-            "edge"
+        _show_part(
+            "then",
+            f"at most {size.num_extension:,}: one more value beyond the edge where the best one lies at an edge",
         )
-        print(
-            f"then        {size.num_reported}: every point at its best setting with {replicates} fresh seeds, test "
-            "split"
+        _show_part(
+            "then",
+            f"{size.num_reported:,}: every point at its best setting with {count(replicates, 'fresh seed')}, "
+            "test split",
         )
     else:
-        print(f"round 0     {size.num_reported} replicates: every point with {replicates} seeds, test split")
+        _show_part(
+            "round 0",
+            f"{count(size.num_reported, 'replicate')}: every point with {count(replicates, 'seed')}, test split",
+        )
     if design.is_sought:
         _print_rule(design, size)
     horizons = sorted(
         {(c.length, c.unit) for c in (design.resolve(p, {}, "reported").horizon for p in design.points())}
     )
-    lengths = ", ".join(f"{length:,}" for length, _ in horizons)
-    print(f"cost        {size.least} to {size.greatest} replicates of {lengths} {horizons[0][1]}")
+    *others, (longest, unit) = horizons
+    lengths = [f"{length:,}" for length, _ in others] + [count(longest, unit.removesuffix("s"))]
+    _show_part("cost", f"{count_range(size.least, size.greatest, 'replicate')} of {', '.join(lengths)}")
 
 
 def _print_rule(design: Design, size: PlanSize) -> None:
@@ -222,23 +263,38 @@ def _print_rule(design: Design, size: PlanSize) -> None:
     slices, budget = design.slices(), design.budget
     flank = {"rising": "the rise", "falling": "the fall", "both": "rise and fall"}[design.flank]
     fewest, most = (extreme(len(part.candidates) for part in slices) for extreme in (min, max))
-    per_slice = f" in each of {len(slices)} slices" if len(slices) > 1 else ""
-    print(
-        f"then        at most {size.num_sought}: up to {budget.round_replicates} per round where they narrow "
+    per_slice = f" in each of {count(len(slices), 'slice')}" if len(slices) > 1 else ""
+    _show_part(
+        "then",
+        f"at most {size.num_sought:,}: up to {budget.round_replicates} per round where they narrow "
         f"{flank} through the criterion{'' if not design.plane else ', a line in the plane,'} most, among "
-        f"{most if fewest == most else f'{fewest} to {most}'} points{per_slice}"
+        f"{count_range(fewest, most, 'point')}{per_slice}",
     )
-    print(
-        f"until       half the width of the 95 % interval is at most {budget.precision:g} octaves"
+    verb = "is" if budget.max_replicates == 1 else "are"
+    _show_part(
+        "until",
+        f"half the width of the 95 % interval is at most {budget.precision:g} octaves"
         f"{' in the mean along the line' if design.plane else ''}, or more replicates would not change the statement, "
-        f"or {budget.max_replicates} replicates are reported{per_slice}"
+        f"or {count(budget.max_replicates, 'replicate')} {verb} reported{per_slice}",
     )
     if design.nuisance:
-        print(
-            f"tuned       with at most {size.num_sought_tuning} more: a new point takes the setting that its tuned "
-            f"neighbours agree on, or tries at most {NUM_BORROWED} with {design.tuning_seeds} seeds"
+        _show_part(
+            "tuned",
+            f"with at most {size.num_sought_tuning:,} more: a new point takes the setting that its tuned "
+            f"neighbours agree on, or tries at most {NUM_BORROWED} with {count(design.tuning_seeds, 'seed')}",
         )
 
 
 def _shown(value: Scalar) -> str:
     return value if isinstance(value, str) else f"{value:g}"
+
+
+def _show_part(name: str, text: str) -> None:
+    """Print a line of a plan, continued under its text."""
+    show(f"{name:<{_PLAN_INDENT}}{text}", _PLAN_INDENT)
+
+
+def show(text: str, indent: int = 4) -> None:
+    """Print lines for a person to read: as wide as the terminal, as they are where the output goes elsewhere."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(wrapped(text, width, indent))

@@ -349,8 +349,8 @@ def first_line(error: BaseException) -> str:
 
 
 def error_sentence(error: BaseException) -> str:
-    """The type and first line of an error."""
-    line, kind = first_line(error), type(error).__name__
+    """An error's type and the first line of its message, where it has one."""
+    kind, line = type(error).__name__, first_line(error)
     return kind if line == kind else f"{kind}: {line}"
 
 

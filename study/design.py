@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import pkgutil
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,9 +17,12 @@ from study.config import (
     Scalar,
     canonical,
     digest,
+    error_sentence,
+    first_line,
     unknown_name_sentence,
     with_values,
 )
+from study.metrics import reported
 from study.space import RECIPE, Axis, Budget, Criterion, Flank, Recipe, SearchSpace, Values
 
 # The most settings that a new cell borrows from its neighbours: two of theirs, and one between.
@@ -182,14 +186,34 @@ def find_studies() -> list[str]:
 
 
 def load_space(name: str) -> SearchSpace:
-    """The search space of a study; :class:`ConfigError` with the nearest name for an unknown one."""
+    """The search space of a study.
+
+    Raises :class:`ConfigError` for an unknown name, with the nearest one, and for a file that gives no search space.
+    """
     studies = find_studies()
     if name not in studies:
         raise ConfigError(unknown_name_sentence("study", name, studies))
-    space = importlib.import_module(f"search_spaces.{name}").SPACE
-    assert isinstance(space, SearchSpace)
-    assert space.name == name, f"search_spaces/{name}.py calls itself {space.name}"
+    file = f"search_spaces/{name}.py"
+    try:
+        space = importlib.import_module(f"search_spaces.{name}").SPACE
+    # Whatever a user's file does when it is run: the other studies do not depend on it.
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{file} cannot be used: {_cause(error, file)}") from error
+    if not isinstance(space, SearchSpace):
+        raise ConfigError(f"{file} cannot be used: its SPACE is no SearchSpace")
+    if space.name != name:
+        raise ConfigError(f"{file} cannot be used: it calls itself {space.name}, but a study has the name of its file")
     return space
+
+
+def _cause(error: BaseException, file: str) -> str:
+    """What went wrong in a file, and on which of its lines."""
+    words = first_line(error) if isinstance(error, AssertionError) else error_sentence(error)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(file)]
+    if isinstance(error, SyntaxError):
+        words = f"SyntaxError: {error.msg}"
+        lines = [error.lineno] if str(error.filename).endswith(file) else lines
+    return f"{words} (line {lines[-1]})" if lines else words
 
 
 def make_design(
@@ -202,8 +226,21 @@ def make_design(
 ) -> Design:
     """Apply a variant, a profile, a data set and overrides to a search space.
 
-    Raises :class:`ConfigError` for unknown names, values out of range and overrides of an axis.
+    Raises :class:`ConfigError` for unknown names, values out of range, overrides of an axis, a declaration that makes
+    no design, and a criterion whose metric the replicates do not report.
     """
+    try:
+        design = _applied(space, variant, profile, dataset, dict(overrides or {}))
+    except AssertionError as error:
+        named = f" ({variant})" if variant else ""
+        raise ConfigError(f"search_spaces/{space.name}.py{named} makes no design: {first_line(error)}") from error
+    _check_criteria(design)
+    return design
+
+
+def _applied(
+    space: SearchSpace, variant: str | None, profile: str, dataset: str | None, overrides: dict[str, Scalar]
+) -> Design:
     variant = variant or space.default_variant(dataset)
     if variant not in space.variants:
         raise ConfigError(unknown_name_sentence(f"variant of {space.name}", variant, space.variants))
@@ -217,7 +254,6 @@ def make_design(
     if dataset not in admitted:
         raise ConfigError(f"variant {variant} of {space.name} takes --dataset {' or '.join(admitted)}, not {dataset}")
     space = chosen.applied(space)
-    overrides = dict(overrides or {})
     axes = {axis.path for axis in (*space.scientific, *space.nuisance)}
     bound = {path for axis in space.scientific for also in axis.also.values() for path in also}
     bound |= {path for recipe in space.recipes for path in recipe.values}
@@ -252,6 +288,26 @@ def make_design(
         plane=space.plane,
         is_exploratory=bool(overrides),
     )
+
+
+def _check_criteria(design: Design) -> None:
+    """Raise :class:`ConfigError` where a replicate would end without the metric that it is judged or tuned by."""
+    middle: dict[str, Scalar] = {axis.path: axis.values[len(axis.values) // 2] for axis in design.nuisance}
+    asked: list[tuple[Literal["tuning", "reported"], Criterion]]
+    asked = [("reported", criterion) for criterion in (design.criterion, *design.further_criteria)]
+    # Nuisances are tuned for the first criterion alone.
+    asked += [("tuning", design.criterion)] if design.nuisance else []
+    for point, (role, criterion) in itertools.product(design.points(), asked):
+        config = design.resolve(point, middle, role)
+        known = reported(config)
+        names = known.judged if criterion.floor == "before" else known.at_end
+        if criterion.metric in names:
+            continue
+        when = " before training" if criterion.metric in known.at_end else ""
+        raise ConfigError(
+            f"{design.study} ({design.variant}) is judged by {criterion.metric}, which {role} replicates with "
+            f"trainer={config.trainer} do not report{when}; they report {', '.join(sorted(names))}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from study.design import Design, DesignSlice
 from study.inference.seeking import NOTHING_LEFT, Proposal, propose, propose_success
 from study.inference.seeking_plane import PlaneProposal, propose_boundary
 from study.space import Criterion
+from study.words import count
 
 # As many seeds share the points that are measured once.
 SEEDS_IN_TURN = 5
@@ -65,7 +66,7 @@ def slice_state(
     is_thin = design.plane and len({position[1] for position in positions}) < 2
     if len({position[0] for position in positions}) < 3 or is_thin:
         wanted_points = "3 measured values of one axis and 2 of the other" if design.plane else "3 measured points"
-        reason = f"a limit needs {wanted_points}, and there are {len(positions)} points with a result"
+        reason = f"a limit needs {wanted_points}, and {count(len(positions), 'point')} gave a result"
         return SliceState(slice=slice_, num_planned=num_planned, half_width=None, is_settled=False, reason=reason)
     budget = design.budget
     num_next = min(budget.round_replicates, budget.max_replicates - num_planned)

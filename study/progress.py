@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TextIO
 from rich.console import Console
 from rich.live import Live
 
+from study.words import count, short_number
+
 if TYPE_CHECKING:
     from study.searcher import PlannedRound
     from study.sweep_state import SweepState
@@ -103,13 +105,9 @@ class ProgressDisplay:
         failed = len(self._state.failed_rows())
         trouble = f", {failed} without a result" if failed else ""
         return (
-            f"  {done} of at least {total} replicates{trouble}, {duration(time.monotonic() - self._started)}{estimate}"
+            f"  {done} of at least {count(total, 'replicate')}{trouble}, "
+            f"{duration(time.monotonic() - self._started)}{estimate}"
         )
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun: 1 cell, 2 cells."""
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _limits_known(planned: "PlannedRound") -> list[str]:
@@ -122,7 +120,7 @@ def _limits_known(planned: "PlannedRound") -> list[str]:
     if len(planned.slices) > 1:
         parts.append(f"{len(planned.slices) - len(open_)} of {len(planned.slices)} limits settled")
     if widths:
-        parts.append(f"known to about {max(widths):.2g} octaves{' at the widest' if len(widths) > 1 else ''}")
+        parts.append(f"known to about {short_number(max(widths))} octaves{' at the widest' if len(widths) > 1 else ''}")
     reasons = Counter(state.reason for state in open_ if state.half_width is None)
-    parts += [f"{count} limits: {reason}" if count > 1 else reason for reason, count in reasons.items()]
+    parts += [f"{number} limits: {reason}" if number > 1 else reason for reason, number in reasons.items()]
     return parts

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from study.interrupts import Interrupts
 from study.outcome import MAX_ATTEMPTS
-from study.progress import ProgressDisplay, count, duration
+from study.progress import ProgressDisplay, duration
+from study.words import count
 
 if TYPE_CHECKING:
     from study.prepare import Prepared

@@ -12,6 +12,7 @@ from study.config import (
     Scalar,
     field_types,
 )
+from study.words import percent
 
 Values = Mapping[str, Scalar]
 # The name of a cell's recipe beside the paths of its point; no configuration path is called so.
@@ -154,15 +155,12 @@ class Criterion:
     @property
     def sentence(self) -> str:
         if self.share is not None:
-            return f"{self.metric} ≥ {self.level:g} in {self.share:.0%} of seeds"
+            return f"{self.metric} ≥ {self.level:g} in {percent(self.share)} of seeds"
         if self.level is not None:
             return f"{self.metric} = {self.level:g}"
-        start = " from chance" if self.floor == "chance" else ""
-        return (
-            f"half rise of {self.metric}{start}"
-            if self.fraction == 0.5
-            else f"{self.fraction:.0%} rise of {self.metric}{start}"
-        )
+        assert self.fraction is not None, "a criterion is a fraction or a level"
+        share = "half" if self.fraction == 0.5 else percent(self.fraction)
+        return f"{share} rise of {self.metric}" + (" from chance" if self.floor == "chance" else "")
 
     def canonical(self) -> dict[str, Any]:
         """What the study hash covers of a criterion."""

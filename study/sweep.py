@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from study.command_line import build_parser, parse_overrides, print_list, print_plan, run_main
+from study.command_line import build_parser, parse_overrides, print_list, print_plan, run_main, show
 from study.config import ConfigError, DataUnavailable
 from study.design import Design, load_space, make_design
 from study.doors import absolute_paths
@@ -138,7 +138,7 @@ def run(options: argparse.Namespace, prepared: Prepared, asked_for: str, interru
     if exit_code in (0, EXIT_FAILED) and (unsettled := state.unsettled_slices()):
         print(budget_sentence(design, unsettled), file=sys.stderr)
         exit_code = exit_code or EXIT_BUDGET
-    return _print_answer(options, ledger, design, state.slice_states(), exit_code, asked_for)
+    return _print_answer(options, ledger, design, state.slice_states(), exit_code, asked_for, interrupts)
 
 
 def check_places(options: argparse.Namespace, prepared: Prepared) -> None:
@@ -188,10 +188,13 @@ def _print_answer(
     states: "Sequence[SliceState]",
     exit_code: int,
     asked_for: str,
+    interrupts: Interrupts,
 ) -> int:
     from analysis.answer import to_json
     from analysis.fits import SearchEnd, slice_key
     from analysis.report import make_report
+    from analysis.report_files import write_report
+    from study.results.store import without_secret
 
     if f"{design.hash}.parquet" not in ledger.names("designs"):
         if options.json:
@@ -205,14 +208,29 @@ def _print_answer(
     }
     report = make_report(ledger, design.hash, ends, asked_for)
     earlier = earlier_answer(options, design, ledger)
+    try:
+        if not options.json:
+            # Before anything is drawn or written: the answer is there whatever becomes of its files.
+            show(report.text)
+            if earlier is not None:
+                show(f"an answer on digits stood in for this one before: {earlier}")
+            show("compare: make mlflow" + (f" STORAGE={without_secret(options.storage)}" if options.storage else ""))
+            sys.stdout.flush()
+            interrupts.answer_is_out(exit_code)
+    finally:
+        # Also where nobody reads on: `| head` wants fewer lines, not fewer files.
+        written = write_report(ledger, report.answer)
+    for warning in written.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     if options.json:
-        call = {"figure": report.figure, "exit_code": exit_code, "fallback_answer": earlier}
+        call = {"figure": written.figure, "exit_code": exit_code, "fallback_answer": earlier}
         print(json.dumps(to_json(report.answer) | call))
-    else:
-        print(report.text)
-        if earlier is not None:
-            print(f"an answer on digits stood in for this one before: {earlier}")
-        print("compare: make mlflow" + (f" STORAGE={options.storage}" if options.storage else ""))
+        sys.stdout.flush()
+        interrupts.answer_is_out(exit_code)
+        return exit_code
+    for name, place, more in (("figure", written.figure, "    .png"), ("data", written.data, "")):
+        if place is not None:
+            show(f"{name} {place}{more}")
     return exit_code
 
 

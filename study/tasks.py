@@ -29,7 +29,7 @@ from study.packing import UNSEEN_GPU_BYTES, num_workers
 from study.provenance import Provenance
 from study.results.identities import encoder_settings, view_settings
 from study.results.ledger import Ledger, Row
-from study.results.schema import METRICS, REPLICATES, SCHEMA_VERSION
+from study.results.schema import REPLICATES, SCHEMA_VERSION
 from study.results.store import Store
 from study.trainers.downstream import is_wanted, measure_raw
 from study.trainers.effective import raw_moments
@@ -45,7 +45,7 @@ from study.trainers.loop import (
 ExecutorName = Literal["inline", "train"]
 # What the measures of a frozen embedding depend on, beside the encoder.
 _JUDGING = ("evaluation.split", "evaluation.knn_bank", "evaluation.knn_neighbours", "evaluation.linear_probe")
-_COLUMNS = frozenset(column.name for column in REPLICATES)
+_MEASURED = frozenset(column.name for column in REPLICATES if column.is_metric)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,8 +257,10 @@ class TaskRun:
         rows, curves = [], []
         for result, attempt in zip(results, self._task.attempts, strict=True):
             row = attempt_row(self._task, result.replicate, attempt, result.outcome, self._started)
-            row |= {name: value for name, value in result.metrics.items() if name in METRICS}
-            row |= {f"{name}_before": v for name, v in result.before.items() if f"{name}_before" in _COLUMNS}
+            measured = result.metrics | {f"{name}_before": value for name, value in result.before.items()}
+            undeclared = sorted(measured.keys() - _MEASURED)
+            assert not undeclared, f"trainer {row['trainer']} returns what study/results/schema.py lacks: {undeclared}"
+            row |= measured
             row |= {
                 "examples": result.examples,
                 "steps": result.steps,

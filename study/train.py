@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from study.command_line import parse_overrides, run_main
 from study.config import ConfigError, Replicate, ReplicateConfig, with_values
 from study.paper import PAPER, paper_config
+from study.words import column, fixed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +72,8 @@ def _train(options: argparse.Namespace) -> int:
     for name in METRICS:
         if row[name] is not None:
             before = row.get(f"{name}_before")
-            print(f"{name:<22}{row[name]:.4f}" + ("" if before is None else f"   before training {before:.4f}"))
+            start = "" if before is None else f"   before training {fixed(before, 4)}"
+            print(f"{column(name, 24)}{fixed(row[name], 4)}{start}")
     return 0 if Outcome(row["outcome"]) in MEASURED_OUTCOMES else 3
 
 

@@ -35,6 +35,10 @@ PROVENANCE = Provenance(
 )
 BATCHES = Axis(path="batch.train", values=(4, 16, 64), label="training batch (rows)")
 RATES = Axis(path="optimizer.learning_rate", values=(1e-3, 3e-3, 1e-2), label="learning rate")
+# A trainer without affinities, judged by what it reports.
+SUPERVISED = Variant(
+    values={"trainer": "supervised"}, criterion=Criterion(metric="accuracy", fraction=0.5, floor="chance")
+)
 STRENGTHS = Axis(path="data.strength", values=(0.1, 0.2), label="strength")
 
 
@@ -65,7 +69,7 @@ def search_space(**changes: Any) -> SearchSpace:
         "criterion": Criterion(metric="p", fraction=0.5),
         "budget": Budget(tuning_seeds=2, replicates=5),
         "tuning": {"evaluation.split": "validation", "evaluation.knn_bank": 0},
-        "variants": {"learning": Variant(), "supervised": Variant(values={"trainer": "supervised"})},
+        "variants": {"learning": Variant(), "supervised": SUPERVISED},
         "profiles": {"laptop": {}},
         "datasets": {"digits": {}, "cifar10": {}},
     }

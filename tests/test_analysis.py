@@ -14,12 +14,13 @@ from analysis.designs import load_design
 from analysis.figures import draw_answer, figure_bytes
 from analysis.frames import curves_frame, designs_frame, measured, outcome_values, raw_knn, replicates_frame
 from analysis.report import make_report, word_answer
+from analysis.report_files import write_report
 from analysis.slices import mean_curve
 from study.config import Replicate, ReplicateConfig, with_values
 from study.config import to_json as to_json_config
 from study.design import Design, make_design
 from study.inference.threshold import CrossingStatus
-from study.outcome import Outcome
+from study.outcome import MAX_ATTEMPTS, Outcome
 from study.results.ledger import Ledger
 from study.results.store import Store
 from study.space import Axis, Criterion
@@ -120,7 +121,6 @@ class TestAnswer:
     def test_it_counts_what_was_planned_and_what_came_of_it(self, peak_answer: StudyAnswer) -> None:
         assert peak_answer.num_planned == 8 * 3 * 2 + 8 * 5
         assert peak_answer.counts == {"ok": peak_answer.num_planned}
-        assert peak_answer.num_seeds == 5
         assert peak_answer.num_older == 0
 
     def test_it_fits_the_reported_replicates_and_not_those_of_the_tuning(self, peak_answer: StudyAnswer) -> None:
@@ -277,7 +277,7 @@ class TestWords:
         assert fit is not None
         line = next(line for line in word_answer(peak_answer) if line.startswith("minimum batch"))
         assert fit.rising.describe("batch") in line
-        assert line.endswith("half rise of p, learning rate tuned per batch, 5 seeds")
+        assert line.endswith("half rise of p, learning rate tuned per batch, 5 seeds per point")
 
     def test_the_maximum_is_worded_with_the_horizon(self, peak_answer: StudyAnswer) -> None:
         line = next(line for line in word_answer(peak_answer) if line.startswith("maximum useful batch"))
@@ -328,6 +328,53 @@ class TestWords:
         assert words[start + 1].split()[:4] == ["40%", "rise", "of", "p"]
         names = [line["name"] for line in to_json(peak_answer)["slices"][0]["sensitivity"]]
         assert names == ["40% rise of p", "60% rise of p", "half rise of knn_accuracy"]
+
+    def test_an_axis_without_a_name_of_its_own_is_called_by_its_path(self, tmp_path: Path) -> None:
+        dims = Axis(path="model.embedding_dim", values=(16, 32, 64, 128), label="dimensions")
+
+        def result_of(replicate: Replicate) -> Result:
+            return Result(value=FLOOR + 0.001 * replicate.seed % 3)
+
+        words = word_answer(answered(tmp_path, result_of, known_design(scientific=(dims,), nuisance=()), 3))
+        names = ("minimum model.embedding_dim  ", "maximum model.embedding_dim  ")
+        assert [sum(line.startswith(name) for line in words) for name in names] == [1, 1]
+
+    def test_no_number_is_a_negative_zero(self, tmp_path: Path) -> None:
+        def result_of(replicate: Replicate) -> Result:
+            return Result(value=-0.0001 * (replicate.seed % 5))
+
+        text = "\n".join(word_answer(answered(tmp_path, result_of)))
+        assert "4: 0.000  8: 0.000" in text
+        assert "-0.000" not in text
+
+    def test_the_seeds_are_those_of_a_point_and_not_of_the_study(self, tmp_path: Path) -> None:
+        """Two of five seeds have no result at batch 8."""
+
+        def result_of(replicate: Replicate) -> Result:
+            is_missing = replicate.config.batch.train == 8 and replicate.seed in (104, 105)
+            return Result(outcome=Outcome.OUT_OF_MEMORY) if is_missing else rise_and_fall(replicate)
+
+        ledger, design = open_ledger(tmp_path), known_design(scientific=(WIDE,))
+        for _ in range(MAX_ATTEMPTS):
+            fill(ledger, design, result_of)
+        result = answer(ledger)
+        line = next(line for line in word_answer(result) if line.startswith("minimum batch"))
+        assert line.endswith("3 to 5 seeds per point")
+        labels = [text.get_text() for text in draw_answer(result).legends[0].get_texts()]
+        assert "mean and s.d. (area: 3 to 5 replicates)" in labels
+
+    def test_the_figure_counts_the_seeds_of_a_point(self, peak_answer: StudyAnswer) -> None:
+        labels = [text.get_text() for text in draw_answer(peak_answer).legends[0].get_texts()]
+        assert "mean and s.d. of 5 seeds" in labels
+        part = peak_answer.slices[0]
+        # Two other seeds at every point: four in all, two of them at each.
+        other = part.frame["batch.train"].rank(method="dense") % 2
+        few = part.frame[part.frame["seed"].isin([101, 102])].assign(seed=lambda frame: frame["seed"] + 10 * other)
+        two = dataclasses.replace(peak_answer, slices=(dataclasses.replace(part, frame=few),))
+        assert few["seed"].nunique() == 4
+        labels = [text.get_text() for text in draw_answer(two).legends[0].get_texts()]
+        assert "mean and s.d. of 2 seeds" in labels
+        assert any(line.endswith("2 seeds per point") for line in word_answer(two))
 
     def test_failed_replicates_are_counted_and_shown(self, tmp_path: Path) -> None:
         def result_of(replicate: Replicate) -> Result:
@@ -431,13 +478,15 @@ class TestReport:
         fill(ledger, design, rise_and_fall)
         report = make_report(ledger)
         folder = f"reports/{design.hash}"
+        assert ledger.store.names(folder, "") == []
+        written = write_report(ledger, report.answer)
+        assert written.warnings == ()
         assert ledger.store.names(folder, "") == ["known.json", "known.png", "known.svg"]
         data = ledger.store.read(f"{folder}/known.json")
         assert data is not None
         assert json.loads(data) == to_json(report.answer)
-        path = report.figure.partition("?")[0]
-        assert path.endswith(f"/{folder}/known.svg")
-        assert path in report.text
+        places = [str(place).partition("?")[0] for place in (written.figure, written.data)]
+        assert [place.rpartition(f"/{folder}/")[2] for place in places] == ["known.svg", "known.json"]
 
 
 class TestFrames:

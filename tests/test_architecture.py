@@ -21,12 +21,14 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.outcome": "",
         "study.paper": "study.config",
         "study.provenance": "",
-        "study.space": "study.config",
-        "study.design": "study.config study.space",
+        "study.words": "",
+        "study.metrics": "study.config",
+        "study.space": "study.config study.words",
+        "study.design": "study.config study.space study.metrics",
         "search_spaces": "study.space study.config",
         "study.limits": "numpy scipy study.limits",
         "study.limits.__main__": "study.limits study.command_line",
-        "study.inference": "numpy scipy study.inference study.space",
+        "study.inference": "numpy scipy study.inference study.space study.words",
         "study.affinity": "torch",
         "study.tiling": "torch study.affinity",
         "study.losses": "torch study.affinity study.tiling study.losses",
@@ -37,13 +39,13 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.trainers": "torch study.config study.outcome study.affinity study.losses study.models study.data "
         "study.evaluation study.trainers",
         "study.distributed": "torch study.trainers.loop",
-        "study.results": "study.config study.outcome study.space study.results pyarrow pandas",
+        "study.results": "study.config study.outcome study.space study.words study.results pyarrow pandas",
         "study.results.tracking": "study.config study.outcome study.space study.results mlflow",
-        "study.results.__main__": "study.config study.design study.space study.results study.command_line "
-        "analysis.answer",
+        "study.results.__main__": "study.config study.design study.space study.words study.results "
+        "study.command_line analysis.answer",
         "study.packing": "study.config",
         "study.tuning": "study.config study.design study.space optuna",
-        "study.limit_seeking": "study.config study.design study.space study.inference",
+        "study.limit_seeking": "study.config study.design study.space study.inference study.words",
         "study.searcher": "study.config study.outcome study.design study.space study.tuning study.limit_seeking",
         "study.optuna_sampler": "study.inference optuna numpy",
         "study.tasks": "torch study.config study.outcome study.packing study.provenance study.data study.trainers "
@@ -60,14 +62,14 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.prepare": "study.command_line study.config study.design study.provenance study.data study.results "
         "study.searcher study.tasks study.trainers.batch",
         "study.session": "study.interrupts study.outcome study.progress study.prepare study.sweep_state "
-        "study.executors study.ray_start study.scratch study.results",
-        "study.progress": "rich study.searcher study.sweep_state",
-        "study.command_line": "study.config study.packing study.space study.design",
+        "study.executors study.ray_start study.scratch study.results study.words",
+        "study.progress": "rich study.searcher study.sweep_state study.words",
+        "study.command_line": "study.config study.packing study.space study.design study.words",
         "study.fallback": "study.config study.design study.command_line study.results.ledger",
-        "study.sweep": "study analysis.answer analysis.fits analysis.report",
+        "study.sweep": "study analysis.answer analysis.fits analysis.report analysis.report_files",
         "study.train": "study",
         "analysis": "numpy pandas matplotlib analysis study.results study.space study.config study.outcome "
-        "study.inference study.limits",
+        "study.inference study.limits study.words",
     }.items()
 }
 # Libraries that only the named modules may import, whatever else the table says.
@@ -179,7 +181,8 @@ def loaded_by(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("analysis.report", {"torch", "ray", "mlflow", "optuna"}),
+        ("analysis.report", {"torch", "ray", "mlflow", "optuna", "matplotlib"}),
+        ("analysis.report_files", {"torch", "ray", "mlflow", "optuna", "matplotlib"}),
         ("study.results.ledger", {"torch", "ray", "mlflow", "matplotlib"}),
         ("study.inference.threshold", {"torch", "ray", "matplotlib", "pandas"}),
         ("study.searcher", {"torch", "ray", "matplotlib"}),

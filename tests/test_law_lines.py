@@ -106,7 +106,7 @@ class TestLaws:
         assert line.ratio < 0.6
         assert line.verdict is Verdict.DIFFERENT
         assert any(text.endswith("control fails as declared") for text in word_answer(lawful))
-        assert any("1 of 1 controls fail as declared" in text for text in word_answer(lawful))
+        assert any("1 of 1 control fails as declared" in text for text in word_answer(lawful))
 
     @pytest.mark.parametrize(
         ("verdict", "words"),
@@ -118,7 +118,7 @@ class TestLaws:
         held = dataclasses.replace(control, judgement=dataclasses.replace(control.judgement, verdict=verdict))
         (text,) = word_laws([held])
         assert text.endswith(words)
-        assert "0 of 1 controls fail as declared" in word_verdicts([held])[0]
+        assert "0 of 1 control fails as declared" in word_verdicts([held])[0]
 
     def test_a_law_that_made_the_data_is_equivalent_with_its_interval_and_margin(self, lawful: StudyAnswer) -> None:
         line = line_of(lawful, "one_block")

@@ -46,7 +46,7 @@ class TestStatus:
         assert "2 rounds, 33 replicates: 33 ok" in line
         line = next(line for line in out.splitlines() if SUPERVISED.hash in line)
         assert f"design {SUPERVISED.hash} supervised exploratory, since" in line
-        assert "30 ok, 3 open" in line
+        assert "36 ok, 3 open" in line
         assert files(storage) == before
 
     def test_replicates_that_were_tried_again_are_counted(

@@ -62,9 +62,34 @@ class TestCriteria:
         assert shift.crossing.status is CrossingStatus.ABOVE_RANGE
         assert shift.octaves is None
 
-    def test_a_study_at_another_fraction_is_compared_with_a_half_too(self) -> None:
-        names = [*shifts_of(runs(), dataclasses.replace(HALF_RISE, fraction=0.4))]
-        assert names == ["half rise of p", "60% rise of p"]
+    @pytest.mark.parametrize(
+        ("fraction", "names"),
+        [
+            (0.4, ["30% rise of p", "half rise of p"]),
+            (0.8, ["70% rise of p", "90% rise of p"]),
+            (0.9, ["85% rise of p", "95% rise of p"]),
+            (0.05, ["2.5% rise of p", "7.5% rise of p"]),
+        ],
+    )
+    def test_another_fraction_is_shifted_around_itself_and_stays_a_fraction(
+        self, fraction: float, names: list[str]
+    ) -> None:
+        assert [*shifts_of(runs(), dataclasses.replace(HALF_RISE, fraction=fraction))] == names
+
+    def test_another_level_is_shifted_around_itself(self) -> None:
+        criterion = dataclasses.replace(HALF, level=0.8)
+        shifts = shifts_of(runs(height=1.0), criterion)
+        assert [*shifts] == ["p = 0.7", "p = 0.9"]
+        # (x / m)^2 = f / (1 - f): from 0.8 down to 0.7 and up to 0.9.
+        for name, level in (("p = 0.7", 0.7), ("p = 0.9", 0.9)):
+            octaves = 0.5 * math.log2(level / (1 - level) / 4)
+            assert shifts[name].octaves == pytest.approx(octaves, abs=0.15)
+
+    def test_a_level_that_is_no_share_is_shifted_by_a_part_of_itself(self) -> None:
+        frame = runs()
+        frame["effective_rank"], frame["effective_rank_before"] = 10 * frame["p"], 0.0
+        criterion = Criterion(metric="effective_rank", level=5.0, floor="zero")
+        assert [*shifts_of(frame, criterion)] == ["effective_rank = 4", "effective_rank = 6"]
 
     def test_other_metrics_are_read_off_the_same_replicates(self) -> None:
         shifts = shifts_of(runs(s_j=100.0, knn_accuracy=25.0))

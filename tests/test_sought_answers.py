@@ -118,7 +118,7 @@ class TestAlongAnAxis:
         assert part.search.num_replicates == 14
         words = word_answer(result)
         assert "2 of 14 reported replicates collapsed and count as measured" in words
-        assert "1 of 14 reported replicates failed and are left out" in words
+        assert "1 of 14 reported replicates failed and is left out" in words
 
     @pytest.mark.parametrize(
         ("half", "is_settled", "sentence"),

@@ -166,6 +166,22 @@ class TestStatements:
         assert "open below" in result.falling.describe("strength")
         assert fit_curve(*replicates(mean_P, seed_sd=0.0, x_P=x_P), fraction=None, level=0.3).falling.low is not None
 
+    @pytest.mark.parametrize(
+        ("rising", "words"),
+        [
+            (True, "below 41: probably already reached at the smallest batch, 4"),
+            (False, "above 25: probably no fall below the level up to the largest batch, 256"),
+        ],
+    )
+    def test_a_bound_inside_the_range_is_not_the_end_where_the_level_was_looked_for(
+        self, rising: bool, words: str
+    ) -> None:
+        """Nine draws in ten lie beyond the range, the rest at 41 or 25."""
+        inside = np.log(np.full(10, 41 if rising else 25) / 4) / np.log(64)
+        draws_D = np.concatenate([np.full(90, -np.inf if rising else np.inf), inside])
+        crossing = crossing_of(draws_D, lambda u: 4 * 64.0**u, 0.95, rising=rising, is_open=False)
+        assert crossing.describe("batch") == words
+
     def test_draws_that_never_reach_the_level_are_said(self) -> None:
         draws_D = np.concatenate([np.linspace(0.4, 0.6, 80), np.full(20, np.nan)])
         crossing = crossing_of(draws_D, lambda u: u, 0.95, rising=False, is_open=False)

@@ -1,6 +1,7 @@
 """What may be said of a fitted curve: a crossing with its interval or why there is none, and flags for the reader."""
 
 import enum
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from scipy.stats import t as t_distribution
 
 from study.inference.noise import Array, PointMeans
 from study.inference.posterior import Curves
+from study.words import short_number
 
 # The ceiling is reached when the last tenth of the range adds less than this share of the rise.
 CEILING_GAIN = 0.05
@@ -42,7 +44,10 @@ class CrossingStatus(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Crossing:
-    """One crossing, its interval in units of x (an open side is None), and why it is missing where it is."""
+    """One crossing, its interval in units of x (an open side is None), and why it is missing where it is.
+
+    ``edge`` is the end of the measured range that a crossing outside it lies beyond.
+    """
 
     status: CrossingStatus
     estimate: float | None
@@ -50,28 +55,47 @@ class Crossing:
     high: float | None
     confidence: float = 0.95
     reason: str = ""
+    edge: float | None = None
 
-    def describe(self, unit_name: str) -> str:
-        """Return one plain sentence; `unit_name` is what x counts, such as "batch"."""
+    def describe(self, unit_name: str, least: float = -math.inf, most: float = math.inf) -> str:
+        """Return one plain sentence; `unit_name` is what x counts, such as "batch".
+
+        `least` and `most` are the values that x can have at all: beyond them there is no threshold to speak of.
+        """
         if self.status is CrossingStatus.NO_CROSSING:
             return f"no crossing: {self.reason or 'no rise distinguishable from noise'}"
-        if self.status is CrossingStatus.BELOW_RANGE:
-            return f"below {short_number(self.high)}: {self.reason or 'already reached'} at the smallest {unit_name}"
-        if self.status is CrossingStatus.ABOVE_RANGE:
-            return f"above {short_number(self.low)}: {self.reason or 'not reached'} up to the largest {unit_name}"
+        if self.status is not CrossingStatus.FOUND:
+            return self._outside(unit_name, least, most)
+        assert self.estimate is not None
+        estimate, low, high = self.estimate, self.low, self.high
         # Ends of a narrow interval would look alike with two digits.
-        is_narrow = self.low is not None and self.high is not None and self.high - self.low < 0.25 * abs(self.low)
+        is_narrow = low is not None and high is not None and high - low < 0.25 * abs(low)
         digits = 3 if is_narrow else 2
-        estimate, interval = short_number(self.estimate, digits), f"{100 * self.confidence:g} % interval"
-        if self.low is None and self.high is None:
-            interval += " open on both sides"
-        elif self.low is None:
-            interval += f" up to {short_number(self.high)}, open below"
-        elif self.high is None:
-            interval += f" from {short_number(self.low)}, open above"
+        interval = f"{100 * self.confidence:g} % interval"
+        if low is not None and high is not None:
+            interval += f" {short_number(low, digits)} to {short_number(high, digits)}"
+        elif low is not None:
+            interval += f" from {short_number(low)}, open above"
+        elif high is not None:
+            interval += f" up to {short_number(high)}, open below"
         else:
-            interval += f" {short_number(self.low, digits)} to {short_number(self.high, digits)}"
-        return f"{estimate}, {interval}" + (f" ({self.reason})" if self.reason else "")
+            interval += " open on both sides"
+        return f"{short_number(estimate, digits)}, {interval}" + (f" ({self.reason})" if self.reason else "")
+
+    def _outside(self, unit_name: str, least: float, most: float) -> str:
+        is_below = self.status is CrossingStatus.BELOW_RANGE
+        bound, side, end = (self.high, "below", least) if is_below else (self.low, "above", most)
+        assert bound is not None
+        where = f"at the smallest {unit_name}" if is_below else f"up to the largest {unit_name}"
+        if self.edge == end:
+            # Nothing lies beyond; a bound inside the range is still a bound.
+            where += f" there is, {short_number(end)}"
+            side = "none" if bound == end else f"{side} {short_number(bound)}"
+        else:
+            # The level was looked for at the end of the range, which a bound inside it is not.
+            where += "" if self.edge is None or self.edge == bound else f", {short_number(self.edge)}"
+            side += f" {short_number(bound)}"
+        return f"{side}: {self.reason or ('already reached' if is_below else 'not reached')} {where}"
 
 
 def no_crossing(confidence: float, reason: str) -> Crossing:
@@ -108,13 +132,15 @@ def crossing_of(
     if median_u == -np.inf:
         reason = probably + ("already reached" if rising else "already below the level")
         return Crossing(
-            status=CrossingStatus.BELOW_RANGE, estimate=None, low=None, high=high, confidence=confidence, reason=reason
-        )
+            status=CrossingStatus.BELOW_RANGE, estimate=None, low=None, high=high, confidence=confidence,
+            reason=reason, edge=float(to_x(np.zeros(()))),
+        )  # fmt: skip
     if median_u == np.inf:
         reason = probably + ("not reached" if rising else "no fall below the level")
         return Crossing(
-            status=CrossingStatus.ABOVE_RANGE, estimate=None, low=low, high=None, confidence=confidence, reason=reason
-        )
+            status=CrossingStatus.ABOVE_RANGE, estimate=None, low=low, high=None, confidence=confidence,
+            reason=reason, edge=float(to_x(np.ones(()))),
+        )  # fmt: skip
     doubt = f"if the level is reached at all, which {1 - share:.0%} of the draws deny"
     return Crossing(
         status=CrossingStatus.FOUND,
@@ -150,9 +176,3 @@ def flags_of(means: PointMeans, curves: Curves) -> tuple[str, ...]:
         if np.median((end_D - inner_D) / curves.height_D) > CEILING_GAIN:
             flags.append(flag)
     return tuple(flags)
-
-
-def short_number(value: float | None, digits: int = 2) -> str:
-    """Return a number of an answer: so many significant digits, whole from 100 on."""
-    assert value is not None
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.{digits}g}"

@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from study.command_line import run_main
+from study.command_line import run_main, show
 from study.config import ConfigError, unknown_name_sentence
 from study.design import find_studies
 from study.results.ledger import Ledger, settle
@@ -14,6 +14,7 @@ from study.results.retention import clean, ends, plan_cleaning, sentence
 from study.results.store import Store, default_storage
 from study.results.tracking import Tracker, default_tracking_uri
 from study.space import Values
+from study.words import count
 
 _HOST, _PORT = "127.0.0.1", 5000
 
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for design in ledger.read("designs").to_pylist():
                     written = tracker.sync(ledger, design["study_hash"])
                     if options.command == "sync-mlflow":
-                        print(f"{name} {design['study_hash']}: {written} runs written, in {tracker.uri}")
+                        print(f"{name} {design['study_hash']}: {count(written, 'run')} written, in {tracker.uri}")
                     elif link := tracker.comparison(name, design["study_hash"]):
                         print(f"{name} {design['study_hash']}: http://{_HOST}:{_PORT}/{link}", flush=True)
             if options.command == "mlflow":
@@ -81,7 +82,7 @@ def collect_garbage(name: str, ledger: Ledger, *, is_dry_run: bool) -> None:
     cleaning = plan_cleaning(ledger, {design: points_to_keep(ledger, design) for design in designs})
     if not is_dry_run:
         clean(ledger, cleaning)
-    print(sentence(name, cleaning, is_dry_run=is_dry_run))
+    show(sentence(name, cleaning, is_dry_run=is_dry_run))
 
 
 def points_to_keep(ledger: Ledger, design: str) -> list[Values] | None:
@@ -107,7 +108,7 @@ def print_status(name: str, ledger: Ledger) -> None:
     """Print the designs of a ledger with their rounds and outcomes."""
     attempts = ledger.attempts()
     settled = settle(attempts)
-    print(f"{name}  {ledger.store.shown}")
+    show(f"{name}  {ledger.store.shown}")
     for design in sorted(ledger.read("designs").to_pylist(), key=lambda row: row["created_at"]):
         rounds = ledger.rounds(design["study_hash"])
         keys = {row["key"] for round_ in rounds for row in round_}
@@ -115,9 +116,10 @@ def print_status(name: str, ledger: Ledger) -> None:
         retried = sum(len(attempts.get(key, [])) > 1 for key in keys)
         words = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
         label = " exploratory" if design["exploratory"] else ""
-        print(
+        show(
             f"  design {design['study_hash']} {design['variant']}{label}, since {design['created_at']:%Y-%m-%d %H:%M}: "
-            f"{len(rounds)} rounds, {len(keys)} replicates: {words}" + (f", {retried} retried" if retried else "")
+            f"{count(len(rounds), 'round')}, {count(len(keys), 'replicate')}: {words}"
+            + (f", {retried} retried" if retried else "")
         )
 
 

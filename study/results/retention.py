@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from study.config import Scalar
 from study.results.ledger import Ledger
 from study.space import Values
+from study.words import count
 
 _MODEL, _CHECKPOINT = "model.pt", "checkpoint.pt"
 
@@ -107,7 +108,7 @@ def _shown(value: Scalar) -> str:
 
 
 def _amount(sizes: Mapping[str, int], noun: str) -> str:
-    return f"{len(sizes)} {noun}{'' if len(sizes) == 1 else 's'} ({_size(sizes.values())})"
+    return f"{count(len(sizes), noun)} ({_size(sizes.values())})"
 
 
 def _size(sizes: Iterable[int]) -> str:
