@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,9 @@ from study.workers import NodeLeft, SpentProcess, Watchdog, classify, train_here
 
 _LEAST_CLUSTER_WIDTH = 8
 _TRIES_OF_WORKERS = 3
+_DEATH = "the worker process was killed, from outside or for memory (--max-concurrent 1 needs the least)"
+# Every failure is a row of the ledger, and said once: Tune's own reports of dead trials fill screens.
+logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
 class PackTrainable(tune.Trainable):
@@ -173,9 +177,7 @@ class RoundSearcher(Searcher):
             return
         is_lost = not self._nodes[trial_id] <= _live_nodes()
         outcome = Outcome.INTERRUPTED if is_lost else Outcome.ENVIRONMENT
-        text = (
-            "the node went away" if is_lost else "the worker process died: it was killed, or the machine's memory ended"
-        )
+        text = "the node went away" if is_lost else _DEATH
         record_failure(lacking, outcome, text, datetime.now(UTC))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -109,12 +109,10 @@ def _standard_output_for_the_answer() -> Iterator[None]:
 
 
 def _exit_code(state: "SweepState") -> int:
-    if state.is_storage_lost:
-        print(f"{state.trouble}; everything finished is kept, and the same command goes on from here", file=sys.stderr)
-        return EXIT_STORAGE
     if state.trouble:
-        print(f"stopped: {state.trouble}. Mend the cause; the same command goes on from here", file=sys.stderr)
-    if say_failures(state) or state.trouble:
+        print(f"stopped: {state.trouble}; everything finished is kept, the same command goes on", file=sys.stderr)
+        return EXIT_STORAGE if state.is_storage_lost else EXIT_FAILED
+    if say_failures(state):
         return EXIT_FAILED
     if state.is_out_of_budget:
         print("the budget of --max-hours ended first; the same command goes on from here", file=sys.stderr)
