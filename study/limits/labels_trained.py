@@ -64,8 +64,8 @@ def trained_accuracy(num_labels: float, num_classes: float, dim: float, spread: 
 def start_decay(setting: Setting) -> float:
     """-log of what is left of the start (nn.Linear's default) across all inputs, at one label of each class.
 
-    Views' noise shrinks it: gradient descent at the rate lambda eta sigma^2 / (d R^2) with R the embeddings' norm; Adam,
-    which divides by the gradient's noise, at a rate of order eta sigma sqrt(n_F) / sqrt(spread^2 + sigma^2).
+    Views' noise shrinks it: gradient descent at the rate lambda eta sigma^2 / (d R^2), R the norm of the embeddings;
+    Adam, which divides by the gradient's noise, at a rate of order eta sigma sqrt(n_F) / sqrt(spread^2 + sigma^2).
     """
     num_classes, spread, sigma, steps, rate = setting.given("num_classes", "spread", "sigma", "steps", "learning_rate")
     travelled = steps * rate * (0.5 if setting.schedule == "cosine" else 1.0)

@@ -45,6 +45,7 @@ MOST_ROWS = 800
 RATES = (0.003, 0.01)
 LEAST_STEPS = 1_500
 MOST_BATCH_RATIO = 2.0
+TRAINED_BY = f"Adam at {RATES[0]:g} to {RATES[1]:g} with a cosine schedule for {LEAST_STEPS:,} steps or more"
 _LOWEST, _HIGHEST = 0.05, 4.0
 _NUM_GRID = 24
 
@@ -200,7 +201,7 @@ TRAINED = Law(
     assumptions="trained at a batch of about the judged size (at most twice or half of it) until every weight is the "
     "projection on the class subspace; the plateau before an offset is learned (law trained_plus)",
     validity=f"K {LEAST_CLASSES} to {_MOST_CLASSES}, d >= {LEAST_DIM}, at least {LEAST_ROWS} rows of a class, 1 or "
-    f"{_MOST_PROJECTED_BLOCKS} blocks, c <= 0",
+    f"{_MOST_PROJECTED_BLOCKS} blocks, c <= 0; {TRAINED_BY}",
     recipe=trained_fusion,
     outside=_outside,
     threshold=lambda setting: _projected(setting, "p"),

@@ -14,7 +14,15 @@ from scipy.interpolate import PchipInterpolator
 from study.limits.class_space import Shape, Success, Weights, scale, success
 from study.limits.law import Law, Setting, frozen
 from study.limits.recipes import trained_fusion
-from study.limits.trained import LEAST_CLASSES, LEAST_ROWS, MOST_BLOCKS, outside_steps, outside_trained, weighted
+from study.limits.trained import (
+    LEAST_CLASSES,
+    LEAST_ROWS,
+    MOST_BLOCKS,
+    TRAINED_BY,
+    outside_steps,
+    outside_trained,
+    weighted,
+)
 from study.limits.tuned_weights import tuned, widely_tuned
 from study.limits.untrained import LEAST_DIM
 
@@ -129,7 +137,8 @@ TRAINED_PLUS = Law(
     assumptions="trained until the offset is learned, at a batch of about the judged size; that took Adam 1,500 to "
     "3,000 steps at 0.01 (d <= 40), 3,000 to 6,000 at 0.003; before it stands the law trained",
     validity=f"K {LEAST_CLASSES} to {MOST_CLASSES}, d >= {LEAST_DIM}, at least {LEAST_ROWS} rows of a class, 1 to "
-    f"{MOST_BLOCKS} blocks, cosines from the simplex to 0.9",
+    f"{MOST_BLOCKS} blocks, cosines from the simplex to 0.9; {TRAINED_BY}, {_LEAST_STEPS_OF_STACK:,} for several "
+    "blocks",
     recipe=trained_fusion,
     outside=_outside,
     threshold=lambda setting: _threshold(setting, "p"),
