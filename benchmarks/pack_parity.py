@@ -4,10 +4,10 @@ Command: python benchmarks/pack_parity.py [BATCH ...]
 
 ``batch_limit`` on Fashion-MNIST to its full horizon (20,000 images, learning rate 1e-4), five seeds at a small, a
 middle and a large batch. Each seed is trained alone with one thread, and compared with the same seed trained alone once
-more (the first of them), in one pack with the four others, and alone with two threads. Nothing else differs: order, views and
-initialisation are those of the seed. What does differ is the rounding of batched and of split products, which training
-amplifies. The standard deviation over seeds stands beside it: a root-mean-square difference of 1.4 times that is as
-large as one between two seeds.
+more (the first of them), in one pack with the four others, and alone with two threads. Nothing else differs: order,
+views and initialisation are those of the seed. What does differ is the rounding of batched and of split products, which
+training amplifies. The standard deviation over seeds stands beside it: a root-mean-square difference of 1.4 times that
+is as large as one between two seeds.
 """
 
 import math

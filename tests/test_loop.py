@@ -135,7 +135,7 @@ def test_the_number_of_threads_moves_metrics_by_rounding_and_neither_keys_nor_ou
     digits_config: ReplicateConfig, digits: Dataset, threads: Callable[[int], None]
 ) -> None:
     """At a short horizon; to the full one training amplifies rounding (docs/performance.md)."""
-    pack = pack_of(digits_config, MEMBERS)
+    pack = pack_of(with_values(digits_config, {"evaluation.knn_bank": 0}), MEMBERS[:2])
     threads(1)
     one = train_pack(pack, digits)
     threads(2)
