@@ -423,8 +423,10 @@ def test_a_run_that_does_not_escape_has_no_date(clusters_config: ReplicateConfig
 def test_anchor_regression_shortens_the_escape_only_if_the_first_step_is_left_to_the_contrast(
     clusters_config: ReplicateConfig,
 ) -> None:
-    labels: dict[str, Scalar] = {"loss.oar_weight": 5.0, "data.label_fraction": 1.0}
-    alone, after = fused(clusters_config), fused(clusters_config, **labels, **{"loss.oar_from_step": 1})
+    # Large enough that the escape takes more steps than the rounding of another CPU moves it by.
+    large: dict[str, Scalar] = {"optimizer.learning_rate": 60.0, "batch.train": 64}
+    labels: dict[str, Scalar] = large | {"loss.oar_weight": 5.0, "data.label_fraction": 1.0}
+    alone, after = fused(clusters_config, **large), fused(clusters_config, **labels, **{"loss.oar_from_step": 1})
     from_first = fused(clusters_config, **labels)
     for contrast, late, early in zip(alone, after, from_first, strict=True):
         assert late.metrics["first_step_norm"] == pytest.approx(contrast.metrics["first_step_norm"], rel=1e-4)
