@@ -239,6 +239,11 @@ def num_concurrent(settings: TaskSettings, asked: int | None, gpu_share: float, 
     return asked or width
 
 
+def has_gpus() -> bool:
+    """Whether any node of the cluster has a GPU now; an autoscaler may add one for packs that wait."""
+    return bool(ray.cluster_resources().get("GPU"))
+
+
 def _memory_of_worker(settings: TaskSettings, width: int, *, is_local: bool) -> float:
     """Bytes for one worker's tensors: of what is free here, or of what Ray counts on a cluster's nodes by CPU."""
     if is_local:

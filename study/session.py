@@ -55,7 +55,7 @@ def _run(
     interrupts: Interrupts,
     display: ProgressDisplay,
 ) -> None:
-    from study.executors import plan_room, run_rounds
+    from study.executors import has_gpus, plan_room, run_rounds
     from study.ray_start import start_ray
 
     with interrupts.kept_through_ray():
@@ -66,6 +66,8 @@ def _run(
     if not prepared.provenance.commit:
         display.say("commit and dirty flag are unknown here and stay empty (make submit passes them)")
     display.say(f"ledger {state.ledger.store.shown}")
+    if options.use_gpu and not has_gpus():
+        display.say("the cluster has no GPU now: packs wait until a node with one joins it")
     view = prepared.view
 
     def say(sentences: list[str]) -> None:
