@@ -93,7 +93,7 @@ def _stop_ray() -> None:
 
 @contextlib.contextmanager
 def _standard_output_for_the_answer() -> Iterator[None]:
-    """Send to standard error what libraries print meanwhile: standard output is for the answer, or its JSON."""
+    """Send to standard error what libraries print meanwhile, in Python or below it: standard output is the answer's."""
     try:
         sys.stdout.flush()
         kept = os.dup(1)
@@ -103,9 +103,9 @@ def _standard_output_for_the_answer() -> Iterator[None]:
         return
     try:
         os.dup2(2, 1)
-        yield
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
     finally:
-        sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)
 
