@@ -15,7 +15,7 @@ _MOST_SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Replicates of one cell that ended alike: their outcome and error are those of the last attempt."""
+    """Replicates of one cell that failed alike: their outcome and error are those of the last attempt not cut short."""
 
     point: dict[str, Any]
     outcome: str
@@ -40,8 +40,9 @@ def failures(ledger: Ledger, study_hash: str) -> tuple[Failure, ...]:
     groups: dict[tuple[str, str, str], int] = defaultdict(int)
     for key, cell in cells.items():
         tried = attempts.get(key, [])
-        if tried and not _has_finding(tried):
-            groups[cell, tried[-1]["outcome"], tried[-1]["error"] or ""] += 1
+        failed = [row for row in tried if Outcome(row["outcome"]) is not Outcome.INTERRUPTED]
+        if failed and not _has_finding(tried):
+            groups[cell, failed[-1]["outcome"], failed[-1]["error"] or ""] += 1
     found = [
         Failure(point=json.loads(cell), outcome=outcome, error=error, num_replicates=number)
         for (cell, outcome, error), number in sorted(groups.items())

@@ -8,7 +8,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from study.command_line import parse_overrides, ray_address
-from study.config import DataUnavailable
+from study.config import ConfigError, DataUnavailable
 from study.design import Design, load_space, make_design
 
 if TYPE_CHECKING:
@@ -56,10 +56,14 @@ def _on_fallback(options: argparse.Namespace, design: Design) -> Design | None:
     admitted = space.variants[design.variant].datasets or tuple(space.datasets)
     if FALLBACK not in admitted or design.config.data.name == FALLBACK:
         return None
-    return make_design(
-        space,
-        variant=design.variant,
-        profile=options.profile,
-        dataset=FALLBACK,
-        overrides=parse_overrides(options.overrides),
-    )
+    try:
+        return make_design(
+            space,
+            variant=design.variant,
+            profile=options.profile,
+            dataset=FALLBACK,
+            overrides=parse_overrides(options.overrides),
+        )
+    except ConfigError:
+        # What was overridden makes no sense there.
+        return None

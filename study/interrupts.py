@@ -6,9 +6,11 @@ import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Interrupts:
-    """The signals that end a sweep; the first one is remembered in ``received``.
+    """The signals that end a sweep (a closed terminal's too); the first one is remembered in ``received``.
 
     ``on_stop`` is called at once, amid whatever runs: a batch system kills seconds after its signal. Then
     KeyboardInterrupt unwinds the program, for SIGTERM too; a second signal ends the process where it stands.
@@ -17,12 +19,14 @@ class Interrupts:
     def __init__(self) -> None:
         self.received: int | None = None
         self.on_stop: Callable[[], None] = lambda: None
+        self.trouble: Exception | None = None
         self._is_recorded = False
 
     def install(self) -> None:
-        """Take both signals; to be called in the main thread."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._stop)
+        """Take the signals; to be called in the main thread. What ``nohup`` ignores stays ignored."""
+        for number in _SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._stop)
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         if self._is_recorded:
@@ -32,10 +36,16 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def note(self, number: int = signal.SIGINT) -> None:
-        """Record what runs, once; KeyboardInterrupt may also come from a library that saw the signal itself."""
+        """Record what runs, once; KeyboardInterrupt may also come from a library that saw the signal itself.
+
+        Where that fails, ``trouble`` says why, and the program unwinds all the same.
+        """
         if self.received is None:
             self.received = number
-            self.on_stop()
+            try:
+                self.on_stop()
+            except Exception as error:
+                self.trouble = error
             self._is_recorded = True
 
     @property
@@ -68,5 +78,5 @@ class Interrupts:
         def end(_number: int, _frame: FrameType | None) -> None:
             os._exit(exit_code)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _SIGNALS:
             signal.signal(number, end)

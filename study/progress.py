@@ -62,19 +62,24 @@ class ProgressDisplay:
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
+        self._write(lambda: self._print(line))
+
+    def _print(self, line: str) -> None:
         if self._live is not None:
             self._live.console.print(line, highlight=False)
         else:
-            self._print(line)
+            print(line, file=self._stream, flush=True)
 
-    def _print(self, line: str) -> None:
+    def _write(self, write: Callable[[], None]) -> None:
         if self._is_unread:
             return
         try:
-            print(line, file=self._stream, flush=True)
-        except BrokenPipeError:
+            write()
+        except OSError as error:
             self._is_unread = True
-            self._on_unread()
+            # A reader that went away wants no more; a terminal that is gone has nothing to do with the sweep.
+            if isinstance(error, BrokenPipeError):
+                self._on_unread()
 
     def on_round(self, index: int, planned: "PlannedRound") -> None:
         """Announce a recorded round and, where limits are sought, how well they are known before it."""
@@ -94,7 +99,7 @@ class ProgressDisplay:
         if self._live is not None:
             self._live.update(self._line(counts))
         elif counts != self._last:
-            self._print(self._line(counts))
+            self.say(self._line(counts))
         self._last = counts
 
     def _line(self, counts: tuple[int, int]) -> str:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from study.config import error_sentence
 from study.interrupts import Interrupts
 from study.outcome import MAX_ATTEMPTS
 from study.progress import ProgressDisplay, duration
@@ -28,15 +29,21 @@ def run_open_rounds(
     from study.results.lock import only_driver
     from study.scratch import remove_abandoned
 
-    with only_driver(state.ledger.store, state.design.hash), _standard_output_for_the_answer():
+    with only_driver(state.ledger.store, state.design.hash) as unguarded, _standard_output_for_the_answer():
+        # Whoever held the lock until now may have finished some of it.
+        state.reload()
         remove_abandoned()
         started = time.monotonic()
         interrupts.on_stop = state.interrupt
         with ProgressDisplay(state, on_unread=interrupts.on_unread) as display:
+            if unguarded:
+                display.say(unguarded)
             try:
                 _run(options, prepared, state, interrupts, display)
             except KeyboardInterrupt:
                 interrupts.note()
+                if interrupts.trouble is not None:
+                    display.say(f"what was running could not be recorded ({error_sentence(interrupts.trouble)})")
                 display.say(f"interrupted: everything finished is kept; to go on from here:\n{options.command}")
             finally:
                 _stop_ray()
@@ -119,6 +126,9 @@ def _exit_code(state: "SweepState") -> int:
     if state.is_out_of_budget:
         print("the budget of --max-hours ended first; the same command goes on from here", file=sys.stderr)
         return EXIT_BUDGET
+    if left := len(state.open_replicates()):
+        print(f"{count(left, 'replicate')} lost their node each time; the same command goes on", file=sys.stderr)
+        return EXIT_FAILED
     return 0
 
 
@@ -132,8 +142,8 @@ def say_failures(state: "SweepState") -> bool:
     given_up = sum(row["key"] in state.settled for row in failed)
     if given_up:
         print(
-            f"{count(given_up, 'replicate')} failed {MAX_ATTEMPTS} times by their own fault and are not tried again: "
-            "--retry tries them once more",
+            f"{count(given_up, 'replicate')} failed at least {MAX_ATTEMPTS} times by their own fault and are not tried "
+            "again: --retry tries them once more",
             file=sys.stderr,
         )
     if len(failed) > given_up:

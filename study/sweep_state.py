@@ -4,7 +4,7 @@ import math
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -60,6 +60,10 @@ class SweepState:
     _work_at_start: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the ledger anew: another driver may have written since."""
         recorded = self.ledger.rounds(self.design.hash)
         self.rounds = [[Entry.from_row(row, self.planner.digest_of) for row in rows] for rows in recorded]
         self._before = {key: len(rows) for key, rows in self.ledger.attempts().items()}
@@ -99,7 +103,7 @@ class SweepState:
             return None
         if self._fill_queue():
             return self._handed_out()
-        self.is_finished = True
+        self.is_finished = not self.open_replicates()
         return None
 
     def _handed_out(self) -> PackTask:
@@ -109,8 +113,9 @@ class SweepState:
 
     def interrupt(self) -> None:
         """Record what runs as interrupted; where a worker still ends its pack, the pack's findings count."""
+        known = self._known_attempts()
         for task in self.running:
-            if (lacking := self.lacking(task)) is not None:
+            if (lacking := _without(task, known)) is not None:
                 record_failure(lacking, Outcome.INTERRUPTED, "the sweep was stopped", datetime.now(UTC))
 
     def is_plan_finished(self) -> bool:
@@ -163,7 +168,7 @@ class SweepState:
 
     def _has_failed_now(self, key: str) -> bool:
         """Whether a replicate failed in this command by itself."""
-        return any(is_own_failure(Outcome(row["outcome"]), row["pack_size"]) for row in self._tried_now(key))
+        return any(is_own_failure(Outcome(row["outcome"]), row["pack_planned"]) for row in self._tried_now(key))
 
     def _may_try(self, key: str) -> bool:
         """Not after a failure of its own in this command, nor after it was ended again and again."""
@@ -172,9 +177,8 @@ class SweepState:
         return not is_endless and not self._has_failed_now(key)
 
     def _has_failed(self, key: str) -> bool:
-        """Whether the last attempt ended badly: which member of its pack was to blame shows when each is alone."""
-        rows = self.attempts.get(key, [])
-        return bool(rows) and Outcome(rows[-1]["outcome"]) is not Outcome.INTERRUPTED
+        """Whether the last attempt that was not cut short failed: who is to blame shows when each is alone."""
+        return any(Outcome(row["outcome"]) is not Outcome.INTERRUPTED for row in self.attempts.get(key, []))
 
     def _task(self, pack: Sequence[Replicate]) -> PackTask:
         shape = pack_shape(pack[0].config)
@@ -212,12 +216,11 @@ class SweepState:
 
     def lacking(self, task: PackTask) -> PackTask | None:
         """The part of a pack of which the ledger holds no row of this very attempt; None where it has all."""
-        known = {(key, row["attempt"]) for key, rows in self.ledger.attempts().items() for row in rows}
-        pairs = zip((r.key for r in task.replicates), task.attempts, strict=True)
-        members = [index for index, pair in enumerate(pairs) if pair not in known]
-        if len(members) == len(task.replicates):
-            return task
-        return task.part(members) if members else None
+        return _without(task, self._known_attempts())
+
+    def _known_attempts(self) -> set[tuple[str, int]]:
+        """Key and number of every attempt in the ledger as it is now."""
+        return {(key, row["attempt"]) for key, rows in self.ledger.attempts().items() for row in rows}
 
     def note_progress(self, task: PackTask, fraction: float) -> None:
         """Remember how far a running pack is, for the time left."""
@@ -246,8 +249,9 @@ class SweepState:
             self._num_troubles = 0
             return
         ended = [row for row in rows if row["outcome"] == Outcome.ENVIRONMENT]
-        if ended:
-            self._num_troubles += 1
+        if not ended:
+            return
+        self._num_troubles += 1
         if self._num_troubles >= MAX_TROUBLES:
             self.stop_for(
                 f"{MAX_TROUBLES} packs in a row ended without a result and not by their own fault; the last one: "
@@ -264,11 +268,12 @@ class SweepState:
         self.trouble = self.trouble or trouble
 
     def failed_rows(self) -> list[Row]:
-        """The last attempt of every recorded replicate that has no finding."""
+        """The last attempt of every recorded replicate that failed: it has no finding and was not only cut short."""
         rows = []
         for key in {entry.replicate.key for entry in self.entries}:
             attempts = self.attempts.get(key, [])
-            if attempts and not any(Outcome(row["outcome"]) in FINAL_OUTCOMES for row in attempts):
+            has_finding = any(Outcome(row["outcome"]) in FINAL_OUTCOMES for row in attempts)
+            if not has_finding and self._has_failed(key):
                 rows.append(attempts[-1])
         return rows
 
@@ -300,3 +305,12 @@ class SweepState:
             )
             total += to_come
         return elapsed * max(total - done, 0.0) / gained
+
+
+def _without(task: PackTask, known: Collection[tuple[str, int]]) -> PackTask | None:
+    """The part of a pack whose attempts are not ``known``; None where all are."""
+    pairs = zip((r.key for r in task.replicates), task.attempts, strict=True)
+    members = [index for index, pair in enumerate(pairs) if pair not in known]
+    if len(members) == len(task.replicates):
+        return task
+    return task.part(members) if members else None

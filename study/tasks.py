@@ -153,6 +153,8 @@ class Artifacts:
             return None
         try:
             return torch.load(io.BytesIO(data), weights_only=True)
+        except MemoryError:
+            raise
         # There is no list of what torch raises for bytes that are no checkpoint.
         except Exception:
             self.delete(key)

@@ -93,15 +93,18 @@ def train_here(task: PackTask) -> Iterator[float]:
 def classify(error: BaseException) -> Outcome:
     """What an error says of the replicates that it ended: memory, the machine, or the replicates themselves.
 
-    Of several workers' errors one out of memory decides, then a lost node, then the environment.
+    Of several workers' errors one out of memory decides, then a node that left and a worker that died. Else whoever
+    failed by itself: its peers only notice that it is gone.
     """
     # Ray Train raises one error that lists those of its workers.
-    errors = [error, *getattr(error, "worker_failures", {}).values()]
+    errors = [*getattr(error, "worker_failures", {}).values()] or [error]
     if any(map(_is_out_of_memory, errors)):
         return Outcome.OUT_OF_MEMORY
     if any(isinstance(one, NodeLeft) for one in errors):
         return Outcome.INTERRUPTED
-    return Outcome.ENVIRONMENT if any(map(_is_environment, errors)) else Outcome.FAILED
+    if any(map(_is_death, errors)) or all(map(_is_environment, errors)):
+        return Outcome.ENVIRONMENT
+    return Outcome.FAILED
 
 
 def _kinds(error: BaseException) -> list[str]:
@@ -115,11 +118,15 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return is_named or any(word in str(error) for word in _MEMORY_WORDS)
 
 
-def _is_environment(error: BaseException) -> bool:
-    """Data, files, packages, devices, processes: whatever is not the replicate's own computation."""
+def _is_death(error: BaseException) -> bool:
+    """Whether a process of Ray ended, rather than what it ran."""
     kinds = _kinds(error)
-    is_rays = "ray.RayError" in kinds and "ray.RayTaskError" not in kinds
-    is_named = is_rays or "ray.ControllerError" in kinds or isinstance(error, OSError | ImportError | ConfigError)
+    return ("ray.RayError" in kinds and "ray.RayTaskError" not in kinds) or "ray.ControllerError" in kinds
+
+
+def _is_environment(error: BaseException) -> bool:
+    """Data, files, packages, devices, connections: whatever is not the replicate's own computation."""
+    is_named = isinstance(error, OSError | ImportError | ConfigError)
     return is_named or (isinstance(error, RuntimeError) and any(word in str(error) for word in _DEVICE_WORDS))
 
 

@@ -53,7 +53,7 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.workers": "torch study.config study.outcome study.tasks",
         "study.sweep_state": "study.config study.outcome study.packing study.design study.limit_seeking "
         "study.searcher study.tasks study.results.ledger",
-        "study.scratch": "",
+        "study.scratch": "study.config",
         "study.doors": "study.config",
         "study.interrupts": "",
         "study.ray_start": "ray joblib study.config",
@@ -61,7 +61,7 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.sweep_state study.tasks study.workers study.distributed",
         "study.prepare": "study.command_line study.config study.design study.provenance study.data study.results "
         "study.searcher study.tasks study.trainers.batch",
-        "study.session": "study.interrupts study.outcome study.progress study.prepare study.sweep_state "
+        "study.session": "study.config study.interrupts study.outcome study.progress study.prepare study.sweep_state "
         "study.executors study.ray_start study.scratch study.results study.words",
         "study.progress": "rich study.searcher study.sweep_state study.words",
         "study.command_line": "study.config study.packing study.space study.design study.words",

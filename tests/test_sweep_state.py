@@ -274,6 +274,58 @@ class TestFailures:
         assert state.is_finished
         assert state.trouble == ""
 
+    @pytest.mark.parametrize("last", [Outcome.INTERRUPTED, Outcome.FAILED, Outcome.ENVIRONMENT])
+    def test_packs_that_still_run_when_a_sweep_stops_for_trouble_end_as_they_like(
+        self, ledger: Ledger, design: Design, last: Outcome
+    ) -> None:
+        state = open_state(ledger, design, limits=PackLimits(memory_bytes=0.0, image_shape=(1, 8, 8)))
+        tasks = [state.next_task(is_idle=False) or state.next_task(is_idle=True) for _ in range(MAX_TROUBLES + 1)]
+        for number, task in enumerate(tasks):
+            assert task is not None
+            outcome = Outcome.ENVIRONMENT if number < MAX_TROUBLES else last
+            commit(task, lambda _, outcome=outcome: Result(outcome=outcome))
+            state.note_complete(task)
+        assert state.trouble
+        assert state.next_task(is_idle=True) is None
+
+    def test_a_suspect_stays_alone_when_its_lone_attempt_is_cut_short(self, ledger: Ledger, design: Design) -> None:
+        state = open_state(ledger, design)
+        task = state.next_task(is_idle=True)
+        assert task is not None
+        assert len(task.replicates) > 1
+        commit(task, lambda _: Result(outcome=Outcome.FAILED))
+        state.note_complete(task)
+        suspects = {replicate.key for replicate in task.replicates}
+        while (task := state.next_task(is_idle=True)) is not None:
+            is_suspect = task.replicates[0].key in suspects
+            if is_suspect and len(state.attempts[task.replicates[0].key]) == 1:
+                commit(task, lambda _: Result(outcome=Outcome.INTERRUPTED))
+                state.note_complete(task)
+                break
+            commit(task, rise_and_fall)
+            state.note_complete(task)
+        again = open_state(ledger, design)
+        sizes = [len(t.replicates) for t in drive(again, rise_and_fall) if suspects & {r.key for r in t.replicates}]
+        assert set(sizes) == {1}
+
+    def test_what_was_only_cut_short_has_not_failed(self, ledger: Ledger, design: Design) -> None:
+        state = open_state(ledger, design)
+        assert state.next_task(is_idle=True) is not None
+        state.interrupt()
+        again = open_state(ledger, design)
+        assert again.attempts
+        assert again.failed_rows() == []
+
+    def test_what_another_driver_wrote_meanwhile_is_known_after_reading_anew(
+        self, ledger: Ledger, design: Design
+    ) -> None:
+        waiting = open_state(ledger, design)
+        drive(open_state(ledger, design), rise_and_fall)
+        assert not waiting.is_plan_finished()
+        waiting.reload()
+        assert waiting.is_plan_finished()
+        assert drive(waiting, rise_and_fall) == []
+
     def test_a_pack_that_leaves_no_row_stops_the_sweep(self, ledger: Ledger, design: Design) -> None:
         state = open_state(ledger, design)
         task = state.next_task(is_idle=True)

@@ -291,6 +291,8 @@ class GroupError(Exception):
         (RayTaskError("f", "trace", FileNotFoundError("x")).as_instanceof_cause(), Outcome.ENVIRONMENT),
         (ActorDiedError(), Outcome.ENVIRONMENT),
         (GroupError(a=ValueError("no"), b=ActorDiedError()), Outcome.ENVIRONMENT),
+        (GroupError(a=ValueError("no"), b=RuntimeError("[gloo] Connection closed by peer")), Outcome.FAILED),
+        (GroupError(a=OSError("no data"), b=RuntimeError("[gloo] Connection closed by peer")), Outcome.ENVIRONMENT),
         (NodeLeft("gone"), Outcome.INTERRUPTED),
         (DataUnavailable("no data on this node", "fetch them"), Outcome.ENVIRONMENT),
         (OSError(28, "No space left on device"), Outcome.ENVIRONMENT),

@@ -148,7 +148,7 @@ def settle(attempts: Mapping[str, list[Row]]) -> dict[str, Row]:
     """The row that counts of every settled key of ``attempts``."""
     rows = {}
     for key, tried in attempts.items():
-        if is_final((Outcome(row["outcome"]), row["pack_size"]) for row in tried):
+        if is_final((Outcome(row["outcome"]), row["pack_planned"] or row["pack_size"]) for row in tried):
             findings = [row for row in tried if Outcome(row["outcome"]) in FINAL_OUTCOMES]
             rows[key] = findings[0] if findings else tried[-1]
     return rows

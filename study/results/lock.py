@@ -10,19 +10,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from study.config import ConfigError
+from study.config import ConfigError, first_line
 from study.results.store import Store
 
 
 @contextlib.contextmanager
-def only_driver(store: Store, study_hash: str) -> Iterator[None]:
+def only_driver(store: Store, study_hash: str) -> Iterator[str]:
     """Hold a design of a ledger on a disk; the lock goes with the process, however that ends.
 
-    Raises :class:`ConfigError` that names who holds it. Object stores have no locks: there nobody stands guard.
+    Yields what there is to say: empty, or that nobody stands guard where a file system has no locks. Object stores
+    never have any. Raises :class:`ConfigError` that names who holds it.
     """
     folder = store.local_path
     if folder is None:
-        yield
+        yield ""
         return
     path = folder / "locks" / study_hash
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,17 +36,24 @@ def only_driver(store: Store, study_hash: str) -> Iterator[None]:
                 f"this study is already being run {_holder(file.read())}: wait for its end, or stop it, and run the "
                 "same command again"
             ) from None
+        except OSError as error:
+            # Some network file systems are mounted without them.
+            yield f"this storage has no locks ({first_line(error)}): do not run the same study twice at once"
+            return
         file.truncate(0)
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"}
         file.write(json.dumps(holder))
         file.flush()
-        yield
+        yield ""
 
 
 def _holder(text: str) -> str:
-    # It writes its name just after it took the lock.
-    holder: dict[str, Any] = json.loads(text) if text else {}
-    return f"by process {holder['pid']} on {holder['host']} since {holder['since']}" if holder else "by another process"
+    try:
+        holder: dict[str, Any] = json.loads(text)
+    except ValueError:
+        # It writes its name just after it took the lock.
+        return "by another process"
+    return f"by process {holder['pid']} on {holder['host']} since {holder['since']}"
 
 
 @contextlib.contextmanager

@@ -36,6 +36,15 @@ def test_an_answer_says_how_many_failed_where_and_why_and_that_a_limit_may_be_bi
     }
 
 
+def test_what_was_only_cut_short_has_not_failed(tmp_path: Path) -> None:
+    ledger, design = Ledger(Store(str(tmp_path))), known_design()
+    state = open_state(ledger, design)
+    state.next_task(is_idle=True)
+    state.interrupt()
+    assert ledger.attempts()
+    assert answer(ledger).failures == ()
+
+
 def test_an_answer_without_failures_does_not_speak_of_them(tmp_path: Path) -> None:
     ledger, design = Ledger(Store(str(tmp_path))), known_design()
     drive(open_state(ledger, design), rise_and_fall)

@@ -1,5 +1,6 @@
 """The same design twice at once: the second command is refused, and a lock dies with whoever held it."""
 
+import errno
 import multiprocessing
 import os
 import re
@@ -54,6 +55,15 @@ def test_a_lock_is_free_after_its_block_and_after_an_error_in_it(tmp_path: Path)
         raise RuntimeError("inside")
     with only_driver(store, "hash"):
         pass
+
+
+def test_a_storage_without_locks_is_used_with_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    with only_driver(Store(str(tmp_path)), "hash") as warning:
+        assert "has no locks" in warning
 
 
 def test_an_object_store_has_no_locks_and_is_not_asked_for_one() -> None:

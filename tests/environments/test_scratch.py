@@ -1,6 +1,7 @@
 """Temporary folders of killed runs are removed by the next one; those of living processes are not."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,15 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
 
 
 def test_a_number_that_was_given_to_another_process_since_does_not_protect_a_folder(tmp_path: Path) -> None:
-    left = tmp_path / f"limit-study-{os.getpid()}-1-abc"
+    with scratch_folder() as mine:
+        left = tmp_path / re.sub(r"-\d+-\w+$", "-1-abc", mine.name)
+    assert f"-{os.getpid()}-1-abc" in left.name
     left.mkdir()
     assert remove_abandoned() == [left]
+
+
+def test_folders_of_other_machines_and_containers_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "limit-study-0badcafe-1-1-abc"
+    elsewhere.mkdir()
+    assert remove_abandoned() == []
+    assert elsewhere.exists()

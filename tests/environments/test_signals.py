@@ -22,7 +22,7 @@ def run_script(body: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_records_at_once_and_then_unwinds(number: signal.Signals) -> None:
     done = run_script(f"""
         interrupts = Interrupts()
@@ -69,6 +69,33 @@ def test_a_signal_while_the_first_is_being_recorded_does_not_cut_the_record_shor
             print("unwound")
     """)
     assert done.stdout == "recorded\nunwound\n"
+
+
+def test_a_record_that_fails_stops_the_program_all_the_same_and_the_next_signal_ends_it() -> None:
+    done = run_script("""
+        interrupts = Interrupts()
+        interrupts.install()
+        def fail():
+            raise OSError("disk full")
+        interrupts.on_stop = fail
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            print(interrupts.trouble, flush=True)
+        signal.raise_signal(signal.SIGTERM)
+        print("never reached")
+    """)
+    assert (done.stdout, done.returncode) == ("disk full\n", 143)
+
+
+def test_a_signal_that_nohup_ignores_stays_ignored() -> None:
+    done = run_script("""
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        Interrupts().install()
+        signal.raise_signal(signal.SIGHUP)
+        print("goes on")
+    """)
+    assert done.stdout == "goes on\n"
 
 
 def test_once_the_answer_is_out_a_signal_does_not_turn_it_into_a_failure() -> None:
