@@ -24,7 +24,7 @@ from study.config import ConfigError, error_sentence
 
 # Below its folder Ray makes names of this length for sockets, whose paths may have at most 107 characters.
 _LONGEST_FOLDER = 107 - 70
-NICENESS, _START_WAIT = "RAY_worker_niceness", "RAY_gcs_server_port_wait_time_s"
+NICENESS, START_WAIT = "RAY_worker_niceness", "RAY_gcs_server_port_wait_time_s"
 _START_SECONDS = 120
 
 
@@ -54,7 +54,7 @@ def _start_here(needs_dashboard: bool, niceness: int | None) -> None:
     # Ray's default is 15, with which workers nearly stand still beside a busy program.
     os.environ[NICENESS] = str(niceness) if niceness is not None else os.environ.get(NICENESS, "0")
     # A busy machine takes longer than the half minute that Ray allows.
-    os.environ.setdefault(_START_WAIT, str(_START_SECONDS))
+    os.environ.setdefault(START_WAIT, str(_START_SECONDS))
     _do_without_an_account()
     folder = ray_folder()
     try:

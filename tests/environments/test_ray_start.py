@@ -10,6 +10,8 @@ import pytest
 from study import ray_start
 from study.config import ConfigError
 
+VARIABLES = (ray_start.NICENESS, ray_start.START_WAIT)
+
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -17,7 +19,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     monkeypatch.setattr(ray_start.ray, "init", lambda **options: seen.update(options))
     monkeypatch.setattr(ray_start.ray, "shutdown", lambda: None)
-    for name in ("RAY_worker_niceness", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_TMPDIR", "USER"):
+    for name in (*VARIABLES, "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_TMPDIR", "USER"):
         # Set first, so that what the code sets is undone.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
