@@ -66,6 +66,8 @@ def _run(
     if not prepared.provenance.commit:
         display.say("commit and dirty flag are unknown here and stay empty (make submit passes them)")
     display.say(f"ledger {state.ledger.store.shown}")
+    for sentence in state.ledger.damage():
+        display.say(sentence)
     view = prepared.view
 
     def say(sentences: list[str]) -> None:

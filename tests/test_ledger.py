@@ -165,7 +165,7 @@ class TestTypes:
         assert ledger.read("replicates").schema.names == arrow_schema("replicates").names
 
     def test_a_file_of_the_old_schema_alone_reads_with_nulls(self, ledger: Ledger) -> None:
-        ledger.store.write("replicates/older.parquet", parquet([{"key": "old", "attempt": 1, "outcome": "ok"}]))
+        ledger.store.write("replicates/older.parquet", parquet([{"key": "old", "attempt": 1, "outcome": "diverged"}]))
         assert ledger.settled()["old"]["p"] is None
 
 

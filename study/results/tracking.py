@@ -9,17 +9,18 @@ import contextlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from study.addresses import absolute, is_url, without_secret, without_secret_of
 from study.config import ConfigError, digest, error_sentence
 from study.outcome import MEASURED_OUTCOMES, Outcome
 from study.results.ledger import Ledger, Row
 from study.results.lock import waiting_lock
 from study.results.schema import METRICS
-from study.results.store import user_folder, without_secret
+from study.results.store import user_folder
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -33,9 +34,9 @@ def default_tracking_uri(storage: str) -> str:
     """``$MLFLOW_TRACKING_URI``, else a SQLite file in a local storage or in the per-user data folder."""
     if from_environment := os.environ.get("MLFLOW_TRACKING_URI"):
         return from_environment
-    if "://" in storage:
+    if is_url(storage):
         return f"{SQLITE}{Path(user_folder()).absolute() / 'mlflow.db'}"
-    folder = Path(storage).absolute()
+    folder = Path(absolute(storage))
     # MLflow takes what follows a question mark in the path of its database for options, and %20 for a space.
     if {*"?%"} & {*str(folder)}:
         return f"{SQLITE}{Path(user_folder()).absolute() / f'mlflow-{digest(str(folder), length=8)}.db'}"
@@ -63,19 +64,28 @@ def _client(uri: str) -> Any:
     return client
 
 
+@contextlib.contextmanager
+def in_one_sentence(uri: str) -> Iterator[None]:
+    """Turn whatever MLflow raises in the block into a :class:`ConfigError` that says what to do."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    # Databases, drivers, servers, plugins: there is no list of what they raise.
+    except Exception as error:
+        cause = without_secret_of(uri, error_sentence(error))
+        raise ConfigError(
+            f"MLflow at {without_secret(uri)} does not answer ({cause}): check --tracking-uri, or leave it out for a "
+            "local file, which can be moved away and is made anew from the ledger"
+        ) from error
+
+
 class Tracker:
     """Writes one ledger's state to MLflow."""
 
     def __init__(self, uri: str) -> None:
-        try:
+        with in_one_sentence(uri):
             self._client = _client(uri)
-        # Databases, drivers, servers, plugins: there is no list of what they raise.
-        except Exception as error:
-            shown, cause = without_secret(uri), without_secret(error_sentence(error))
-            raise ConfigError(
-                f"MLflow at {shown} does not answer ({cause}): check --tracking-uri, or leave it out for a local file, "
-                "which can be moved away and is made anew from the ledger"
-            ) from error
         self.uri = uri
         self._seen: dict[str, str] = {}
 
@@ -155,12 +165,24 @@ class Tracker:
         name = f"{design['variant']} {design['study_hash']}"
         if (name, None) in runs:
             return runs[name, None].info.run_id
+        if deleted := self._deleted_parent(experiment, design["study_hash"]):
+            # With it its children are found again: a new one would leave them orphaned beside their copies.
+            self._client.restore_run(deleted)
+            return deleted
         created = int(design["created_at"].timestamp() * 1000)
         tags = {"study.design": design["study_hash"]}
         run = self._client.create_run(experiment, start_time=created, run_name=name, tags=tags)
         self._client.set_tag(run.info.run_id, "study.exploratory", str(design["exploratory"]).lower())
         self._client.set_tag(run.info.run_id, "study.canonical", design["design"])
         return run.info.run_id
+
+    def _deleted_parent(self, experiment: str, study_hash: str) -> str | None:
+        from mlflow.entities import ViewType
+
+        found = self._client.search_runs(
+            [experiment], f"tags.`study.design` = '{study_hash}'", ViewType.DELETED_ONLY, max_results=1
+        )
+        return found[0].info.run_id if found else None
 
     def _child(
         self,
@@ -231,7 +253,7 @@ class LiveView:
         except Exception as error:
             self.num_failures += 1
             cause = str(error) if isinstance(error, ConfigError) else error_sentence(error)
-            sentence = without_secret(f"MLflow could not be written ({cause})")
+            sentence = f"MLflow could not be written ({without_secret_of(self._uri, cause)})"
             if sentence not in self._said:
                 self._said.add(sentence)
                 return [f"{sentence}; the sweep goes on"]
