@@ -50,8 +50,8 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.limit_seeking": "study.config study.design study.space study.inference study.words",
         "study.searcher": "study.config study.outcome study.design study.space study.tuning study.limit_seeking",
         "study.optuna_sampler": "study.inference optuna numpy",
-        "study.tasks": "torch study.addresses study.config study.outcome study.packing study.provenance study.data study.trainers "
-        "study.results.identities study.results.ledger study.results.schema study.results.store",
+        "study.tasks": "torch study.addresses study.config study.outcome study.packing study.provenance study.data "
+        "study.trainers study.results.identities study.results.ledger study.results.schema study.results.store",
         "study.workers": "torch study.config study.outcome study.tasks",
         "study.sweep_state": "study.config study.outcome study.packing study.design study.limit_seeking "
         "study.searcher study.tasks study.results.ledger",

@@ -24,7 +24,7 @@ _PORTS = range(5000, 5100)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code (2 for wrong usage, a server that does not answer or files that cannot be read)."""
+    """Entry point; returns the exit code (2 for wrong usage, or where a server or a file cannot be had)."""
     parser = argparse.ArgumentParser(prog="python -m study.results", description="Look at what the ledger holds.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (

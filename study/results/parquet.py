@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from study.config import ConfigError, first_line
 from study.results.schema import SCHEMA_VERSION, TABLES, arrow_schema
 
-_VERSION = b"schema_version"
+_NAME = "schema_version"
 
 
 class DamagedFile(ValueError):
@@ -23,11 +23,13 @@ def encode(table: str, rows: Iterable[Mapping[str, Any]]) -> bytes:
     rows = list(rows)
     unknown = {column for row in rows for column in row} - set(schema.names)
     assert not unknown, f"columns missing from the schema: {sorted(unknown)}"
+    required = [column.name for column in TABLES[table] if column.is_required]
+    assert all(row.get(name) is not None for row in rows for name in required), f"null in one of {required}"
     columns = {field.name: [row.get(field.name) for row in rows] for field in schema}
     # Built untyped and then cast: only a cast checks values.
     data = pa.table({name: pa.array(values) for name, values in columns.items()}).cast(schema)
     buffer = pa.BufferOutputStream()
-    stamped = data.replace_schema_metadata({_VERSION: str(SCHEMA_VERSION)})
+    stamped = data.replace_schema_metadata({_NAME: str(SCHEMA_VERSION)})
     pq.write_table(stamped, buffer, write_page_checksum=True)
     return buffer.getvalue().to_pybytes()
 
@@ -44,28 +46,23 @@ def decode(table: str, data: bytes, place: str) -> pa.Table:
     try:
         # On one thread: a reader thread that releases Python's buffer while the interpreter ends aborts it.
         file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False, page_checksum_verification=True)
-        _refuse_newer(_stamp(file), place)
         found = file.read(use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+        version = _version(file, found)
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedFile(f"no readable Parquet file: {first_line(error).rstrip('.')}") from error
-    if table == "replicates" and "schema_version" in found.column_names:
-        newest = pc.max(found["schema_version"]).as_py()
-        _refuse_newer(newest if isinstance(newest, int) else 0, place)
-    return _checked(table, found)
-
-
-def _stamp(file: pq.ParquetFile) -> int:
-    """The version in a file's metadata, 0 where it was written before there was one."""
-    stamp = (file.metadata.metadata or {}).get(_VERSION, b"0")
-    return int(stamp) if stamp.isdigit() else 0
-
-
-def _refuse_newer(version: int, place: str) -> None:
     if version > SCHEMA_VERSION:
         raise ConfigError(
             f"{place} was written by a newer version of this code (schema {version}, this one knows up to "
             f"{SCHEMA_VERSION}) and is left as it is: update this code, or pass another --storage"
         )
+    return _checked(table, found)
+
+
+def _version(file: pq.ParquetFile, found: pa.Table) -> int:
+    """The newest version that a file's metadata and rows name, 0 where it was written before there was one."""
+    stamp = (file.metadata.metadata or {}).get(_NAME.encode(), b"0")
+    of_rows = pc.max(found[_NAME]).as_py() if _NAME in found.column_names else None
+    return max(int(stamp) if stamp.isdigit() else 0, of_rows if isinstance(of_rows, int) else 0)
 
 
 def _checked(table: str, found: pa.Table) -> pa.Table:
@@ -79,7 +76,7 @@ def _checked(table: str, found: pa.Table) -> pa.Table:
         if not _fits(field.type, columns[field.name].type):
             raise DamagedFile(f"column {field.name!r} holds {field.type}, not {columns[field.name].type}")
     for name, column in columns.items():
-        if column.is_identity and (name not in found.column_names or found[name].null_count):
+        if column.is_required and (name not in found.column_names or found[name].null_count):
             raise DamagedFile(f"rows without {name!r}")
     pieces = [
         found[field.name].cast(field.type) if field.name in found.column_names else pa.nulls(found.num_rows, field.type)

@@ -13,21 +13,21 @@ _TIME = pa.timestamp("us", tz="+00:00")
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One column: ``is_metric`` marks measurements of a replicate, ``is_identity`` what is never null."""
+    """One column: ``is_metric`` marks measurements of a replicate, ``is_required`` what is never null."""
 
     name: str
     type: pa.DataType
     meaning: str
     is_metric: bool = False
-    is_identity: bool = False
+    is_required: bool = False
 
 
 def _c(name: str, type_: pa.DataType, meaning: str) -> Column:
     return Column(name=name, type=type_, meaning=meaning)
 
 
-def _id(name: str, type_: pa.DataType, meaning: str) -> Column:
-    return Column(name=name, type=type_, meaning=meaning, is_identity=True)
+def _needed(name: str, type_: pa.DataType, meaning: str) -> Column:
+    return Column(name=name, type=type_, meaning=meaning, is_required=True)
 
 
 # What a replicate measures at its end, on balanced evaluation batches unless said otherwise.
@@ -66,9 +66,9 @@ _OF_TRAINING = {
 }
 
 REPLICATES = (
-    _id("key", _TEXT, "identity of the replicate: hash of configuration, seed, data and numerics version"),
-    _id("attempt", _INT, "1 for the first attempt at this key"),
-    _id(
+    _needed("key", _TEXT, "identity of the replicate: hash of configuration, seed, data and numerics version"),
+    _needed("attempt", _INT, "1 for the first attempt at this key"),
+    _needed(
         "outcome",
         _TEXT,
         "ok, collapsed, diverged (final); out_of_memory, failed, hung, interrupted, environment (tried again)",
@@ -117,33 +117,33 @@ REPLICATES = (
 )
 
 CURVES = (
-    _id("key", _TEXT, "replicate"),
-    _id("attempt", _INT, "attempt"),
-    _id("examples", _INT, "training images seen"),
-    _id("metric", _TEXT, "metric"),
+    _needed("key", _TEXT, "replicate"),
+    _needed("attempt", _INT, "attempt"),
+    _needed("examples", _INT, "training images seen"),
+    _needed("metric", _TEXT, "metric"),
     _c("value", _FLOAT, "value"),
 )
 
 ROUNDS = (
-    _id("study_hash", _TEXT, "design"),
-    _id("round", _INT, "number of the round, 0 first"),
-    _c("role", _TEXT, "tuning or reported"),
-    _c("cell", _TEXT, "point of the scientific axes as JSON"),
-    _c("nuisance", _TEXT, "nuisance values as JSON"),
-    _c("seed", _INT, "seed"),
-    _id("key", _TEXT, "replicate"),
-    _c("config", _TEXT, "complete configuration as JSON"),
+    _needed("study_hash", _TEXT, "design"),
+    _needed("round", _INT, "number of the round, 0 first"),
+    _needed("role", _TEXT, "tuning or reported"),
+    _needed("cell", _TEXT, "point of the scientific axes as JSON"),
+    _needed("nuisance", _TEXT, "nuisance values as JSON"),
+    _needed("seed", _INT, "seed"),
+    _needed("key", _TEXT, "replicate"),
+    _needed("config", _TEXT, "complete configuration as JSON"),
 )
 
 DESIGNS = (
-    _id("study_hash", _TEXT, "hash of the canonical design"),
-    _c("study", _TEXT, "name of the study"),
-    _c("variant", _TEXT, "variant of the study"),
-    _c("design", _TEXT, "canonical design as JSON"),
-    _c("exploratory", _BOOL, "whether --set changed the pre-registered design"),
+    _needed("study_hash", _TEXT, "hash of the canonical design"),
+    _needed("study", _TEXT, "name of the study"),
+    _needed("variant", _TEXT, "variant of the study"),
+    _needed("design", _TEXT, "canonical design as JSON"),
+    _needed("exploratory", _BOOL, "whether --set changed the pre-registered design"),
     _c("commit", _TEXT, "git commit when the design was first run"),
     _c("dirty", _BOOL, "whether the code differed from it"),
-    _c("created_at", _TIME, "first run"),
+    _needed("created_at", _TIME, "first run"),
     _c(
         "dataset_fallback",
         _TEXT,
@@ -152,8 +152,8 @@ DESIGNS = (
 )
 
 MEASUREMENTS = (
-    _id("hash", _TEXT, "identity of the measurement"),
-    _id(
+    _needed("hash", _TEXT, "identity of the measurement"),
+    _needed(
         "quantity",
         _TEXT,
         "downstream accuracies (raw_, untrained_) and moments of views' cosines (raw_views_, untrained_views_)",

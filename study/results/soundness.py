@@ -10,6 +10,7 @@ from study.config import from_json
 from study.metrics import reported
 from study.outcome import MEASURED_OUTCOMES, Outcome
 from study.results.schema import REPLICATES
+from study.space import Criterion
 
 Row = Mapping[str, Any]
 
@@ -21,9 +22,9 @@ def asked_metrics(designs: Iterable[Row], rounds: Iterable[Row]) -> dict[str, se
     by_design: dict[str, set[str]] = {}
     for row in designs:
         canonical = json.loads(row["design"])
-        criteria = [canonical["criterion"], *canonical.get("further_criteria", ())]
-        before = {f"{criterion['metric']}_before" for criterion in criteria if criterion.get("floor") == "before"}
-        by_design[row["study_hash"]] = {criterion["metric"] for criterion in criteria} | before
+        criteria = [Criterion(**values) for values in (canonical["criterion"], *canonical.get("further_criteria", ()))]
+        before = {f"{criterion.metric}_before" for criterion in criteria if criterion.floor == "before"}
+        by_design[row["study_hash"]] = {criterion.metric for criterion in criteria} | before
     by_key: dict[str, set[str]] = defaultdict(set)
     for row in rounds:
         by_key[row["key"]] |= by_design.get(row["study_hash"], set())
@@ -43,7 +44,7 @@ def fault(row: Row, asked: Collection[str]) -> str:
     if not any(_is_number(row[name]) for name in _METRICS):
         return f"it says {row['outcome']} and has no number"
     lacking = {name for name in asked if not _is_number(row[name])}
-    if lacking:
+    if lacking and row["config"]:
         known = reported(from_json(row["config"]))
         lacking &= known.at_end | {f"{name}_before" for name in known.judged}
     return f"it says {row['outcome']} and lacks {', '.join(sorted(lacking))}" if lacking else ""
