@@ -7,7 +7,9 @@ that syncing twice changes nothing and everything can be rebuilt from the ledger
 
 import contextlib
 import json
+import logging
 import os
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,6 +30,8 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 SQLITE = "sqlite:///"
 _PARENT_TAG = "mlflow.parentRunId"
 _STATE_TAG = "study.state"
+# How many times as long as a failure took it is not tried again.
+_PATIENCE = 10
 
 
 def default_tracking_uri(storage: str) -> str:
@@ -45,7 +49,7 @@ def default_tracking_uri(storage: str) -> str:
 
 def sqlite_file(uri: str) -> Path | None:
     """The file of a SQLite database, None for any other place."""
-    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+    return Path(uri.removeprefix(SQLITE).partition("?")[0]) if uri.startswith(SQLITE) else None
 
 
 def _client(uri: str) -> Any:
@@ -56,6 +60,9 @@ def _client(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     utils.MAX_RETRY_COUNT = 1
+    # What it would log of a failure, with a traceback, is raised too.
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     file = sqlite_file(uri)
     # Two processes that create the tables of one new database at once would both fail.
     with contextlib.nullcontext() if file is None else waiting_lock(file.with_name(f"{file.name}.lock")):
@@ -111,11 +118,14 @@ class Tracker:
         for (role, cell, nuisance), rows in groups.items():
             name = _child_name(role, json.loads(cell), json.loads(nuisance))
             contents = digest([[row["key"], row["attempt"]] for row in rows])
-            old = runs.get((name, parent))
-            if old is not None and old.data.tags.get(_STATE_TAG) == contents:
+            old = runs.get((name, parent), [])
+            current = [run for run in old if run.data.tags.get(_STATE_TAG) == contents][:1]
+            # More than one where a deleted experiment was restored: it comes back with the runs that were replaced.
+            for run in old:
+                if run not in current:
+                    self._client.delete_run(run.info.run_id)
+            if current:
                 continue
-            if old is not None:
-                self._client.delete_run(old.info.run_id)
             self._child(experiment, parent, name, contents, role, rows, curves)
             written += 1
         if groups:
@@ -130,10 +140,11 @@ class Tracker:
         if found is None:
             return None
         runs = self._runs(found.experiment_id)
-        parents = {run.info.run_id for run in runs.values() if run.data.tags.get("study.design") == study_hash}
+        everything = [(*place, run) for place, found_ in runs.items() for run in found_]
+        parents = {run.info.run_id for *_, run in everything if run.data.tags.get("study.design") == study_hash}
         reported = [
             run.info.run_id
-            for (name, parent), run in sorted(runs.items(), key=lambda item: item[1].info.start_time)
+            for name, parent, run in sorted(everything, key=lambda item: item[-1].info.start_time)
             if parent in parents and name.startswith("reported")
         ]
         ids, experiments = (quote(json.dumps(value)) for value in (reported, [found.experiment_id]))
@@ -151,20 +162,22 @@ class Tracker:
         place = None if file is None else (file.parent / "mlflow-artifacts").as_uri()
         return self._client.create_experiment(study, artifact_location=place)
 
-    def _runs(self, experiment: str) -> dict[tuple[str, str | None], Any]:
-        found, token = {}, None
+    def _runs(self, experiment: str) -> dict[tuple[str, str | None], list[Any]]:
+        """The runs of an experiment by name and parent."""
+        found: dict[tuple[str, str | None], list[Any]] = defaultdict(list)
+        token = None
         while True:
             page = self._client.search_runs([experiment], max_results=1000, page_token=token)
             for run in page:
-                found[run.info.run_name, run.data.tags.get(_PARENT_TAG)] = run
+                found[run.info.run_name, run.data.tags.get(_PARENT_TAG)].append(run)
             token = page.token
             if not token:
                 return found
 
-    def _parent(self, experiment: str, design: Row, runs: dict[tuple[str, str | None], Any]) -> str:
+    def _parent(self, experiment: str, design: Row, runs: dict[tuple[str, str | None], list[Any]]) -> str:
         name = f"{design['variant']} {design['study_hash']}"
         if (name, None) in runs:
-            return runs[name, None].info.run_id
+            return runs[name, None][0].info.run_id
         if deleted := self._deleted_parent(experiment, design["study_hash"]):
             # With it its children are found again: a new one would leave them orphaned beside their copies.
             self._client.restore_run(deleted)
@@ -220,10 +233,15 @@ class Tracker:
 
 
 class LiveView:
-    """MLflow beside a sweep: whatever it raises is a sentence, and the sweep goes on."""
+    """MLflow beside a sweep: whatever it raises is a sentence, and the sweep goes on.
+
+    What fails is left alone for ten times as long as it took, so that a database that nobody opens again, with a
+    time-out of seconds at every look, does not slow a sweep down.
+    """
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
+        self._not_before = 0.0
         self._tracker: Tracker | None = None
         self._said: set[str] = set()
         self.num_failures = 0
@@ -246,12 +264,17 @@ class LiveView:
         return self._tracker
 
     def _tried(self, act: Callable[[], object]) -> list[str]:
+        started = time.monotonic()
+        if started < self._not_before:
+            return []
         try:
             self._opened()
+            started = time.monotonic()
             act()
         # Databases, servers, plugins: there is no list of what they raise, and a view must not stop a sweep.
         except Exception as error:
             self.num_failures += 1
+            self._not_before = time.monotonic() + _PATIENCE * (time.monotonic() - started)
             cause = str(error) if isinstance(error, ConfigError) else error_sentence(error)
             sentence = f"MLflow could not be written ({without_secret_of(self._uri, cause)})"
             if sentence not in self._said:
