@@ -4,13 +4,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import Trial, TrialState, create_trial
 
-from study.optuna_sampler import ThresholdSampler, contains
+from study.optuna_sampler import ThresholdSampler, contains, values_of
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -40,41 +41,41 @@ def rise(x: float) -> float:
     return 1 / (1 + (16 / max(x, 1e-3)) ** 3)
 
 
-@pytest.mark.parametrize("flank", ["rising", "falling"])
+def reused(old: dict[str, Any], **options: Any) -> optuna.Study:
+    """A study with trials spread over old ranges, whose parameter ``x`` is sought."""
+    study = optuna.create_study(sampler=ThresholdSampler("x", level=0.5, first=3, seed=0, **options))
+    for place in np.linspace(0, 1, 8):
+        params = {name: values_of(given)[round(place * (len(values_of(given)) - 1))] for name, given in old.items()}
+        params = {name: int(x) if isinstance(old[name], IntDistribution) else float(x) for name, x in params.items()}
+        study.add_trial(create_trial(params=params, distributions=old, value=rise(params["x"])))
+    return study
+
+
 @pytest.mark.parametrize("kind", CHANGES)
-def test_the_sought_parameter_stays_inside(kind: str, flank: str) -> None:
+def test_the_sought_parameter_stays_inside(kind: str) -> None:
     old, new = CHANGES[kind]
-    study = optuna.create_study(sampler=ThresholdSampler("x", level=0.5, flank=flank, first=4, seed=0))
-    for distribution in (old, new):
-        given: list[float] = []
-
-        def objective(trial: Trial, distribution: Any = distribution, given: list[float] = given) -> float:
-            given.append(suggest(trial, "x", distribution))
-            outcome = rise(given[-1])
-            return outcome if flank == "rising" else 1 - outcome
-
-        study.optimize(objective, n_trials=14)
-        assert all(contains(distribution, x) for x in given), given
-        assert len(set(given)) > 1
+    study = reused({"x": old})
+    study.optimize(lambda trial: rise(suggest(trial, "x", new)), n_trials=6)
+    given = [trial.params["x"] for trial in study.trials[8:]]
+    assert all(contains(new, x) for x in given), given
 
 
 @pytest.mark.parametrize("others", OTHERS)
 def test_every_other_parameter_stays_inside_too(others: str) -> None:
-    study = optuna.create_study(sampler=ThresholdSampler("x", level=0.5, first=4, others=OTHERS[others]()))
-    for scale in (1, 100):
-        ranges = {
+    def ranges(scale: int) -> dict[str, Any]:
+        return {
             "x": FloatDistribution(1.0 * scale, 10.0 * scale, log=True),
             "rate": FloatDistribution(1e-4 * scale, 1e-3 * scale, log=True),
             "width": IntDistribution(1 * scale, 5 * scale),
             "step": FloatDistribution(0.0, 0.5 * scale, step=0.25),
         }
 
-        def objective(trial: Trial, ranges: Any = ranges) -> float:
-            values = {name: suggest(trial, name, distribution) for name, distribution in ranges.items()}
-            assert all(contains(distribution, values[name]) for name, distribution in ranges.items()), values
-            return rise(values["x"])
+    def objective(trial: Trial) -> float:
+        values = {name: suggest(trial, name, distribution) for name, distribution in ranges(100).items()}
+        assert all(contains(distribution, values[name]) for name, distribution in ranges(100).items()), values
+        return rise(values["x"])
 
-        study.optimize(objective, n_trials=15)
+    reused(ranges(1), others=OTHERS[others]()).optimize(objective, n_trials=7)
 
 
 @pytest.mark.parametrize("state", [TrialState.RUNNING, TrialState.FAIL, TrialState.PRUNED])
@@ -85,14 +86,13 @@ def test_trials_of_the_old_range_without_a_result_are_not_repeated_either(state:
         study.add_trial(create_trial(params={"x": x}, distributions={"x": old}, value=rise(x)))
     for x in (3.0, 500.0):
         study.add_trial(create_trial(params={"x": x}, distributions={"x": old}, state=state))
-    study.optimize(lambda trial: rise(trial.suggest_float("x", 10.0, 20.0, log=True)), n_trials=10)
+    study.optimize(lambda trial: rise(trial.suggest_float("x", 10.0, 20.0, log=True)), n_trials=5)
     assert all(contains(new, trial.params["x"]) for trial in study.trials[7:])
 
 
 def test_what_was_measured_in_the_old_range_still_counts() -> None:
     """After a search over a wide range, a narrow one around the threshold starts from what is known."""
-    study = optuna.create_study(sampler=ThresholdSampler("x", level=0.5, first=4))
-    study.optimize(lambda trial: rise(trial.suggest_float("x", 1.0, 256.0, log=True)), n_trials=12)
-    study.optimize(lambda trial: rise(trial.suggest_float("x", 8.0, 32.0, log=True)), n_trials=8)
-    later = [trial.params["x"] for trial in study.trials[16:]]
-    assert all(abs(math.log2(x / 16)) < 0.6 for x in later)
+    study = reused({"x": FloatDistribution(1.0, 256.0, log=True)})
+    study.optimize(lambda trial: rise(trial.suggest_float("x", 8.0, 32.0, log=True)), n_trials=7)
+    # The first three span the new range.
+    assert all(abs(math.log2(trial.params["x"] / 16)) < 0.6 for trial in study.trials[11:])

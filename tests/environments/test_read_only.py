@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,46 +18,30 @@ from tests.synthetic import fill, rise_and_fall
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = make_design(load_space("smoke"))
-# Root may write everywhere: the command gives its rights up first.
-AS_NOBODY = """
-import os, runpy, sys
-if os.geteuid() == 0:
-    os.setgroups([])
-    os.setegid(65534)
-    os.seteuid(65534)
-module = sys.argv.pop(1)
-sys.argv[0] = module
-runpy.run_module(module, run_name="__main__", alter_sys=True)
-"""
+# Root may write everywhere: the command gives that right up first.
+AS_ANYBODY = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+pytestmark = pytest.mark.skipif(bool(AS_ANYBODY) and shutil.which("setpriv") is None, reason="root has no setpriv here")
 
 
 @pytest.fixture
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def storage(tmp_path: Path) -> Iterator[Path]:
     """A finished study that can be read by everybody and written by nobody."""
-    top = tmp_path_factory.mktemp("readable")
-    storage = top / "storage"
+    storage = tmp_path / "storage"
     digest = load_dataset(DataConfig(name="digits")).digest
     fill(Ledger.open(str(storage), "smoke"), SMOKE, rise_and_fall, data_digest=digest)
     folders = [storage, *(path for path in storage.rglob("*") if path.is_dir())]
     for folder in folders:
         folder.chmod(0o555)
-    # The folders of pytest are for their owner alone.
-    closed = [folder for folder in (top, *top.parents) if not folder.stat().st_mode & 0o001]
-    modes = {folder: folder.stat().st_mode for folder in closed}
-    for folder, mode in modes.items():
-        folder.chmod(mode | 0o555)
     yield storage
     for folder in folders:
         folder.chmod(0o755)
-    for folder, mode in modes.items():
-        folder.chmod(mode)
 
 
 def command(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "STUDY_", "MLFLOW_"))}
-    environment = kept | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = kept | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, "-c", AS_NOBODY, module, *arguments],
+        [*AS_ANYBODY, sys.executable, "-m", module, *arguments],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
