@@ -1,5 +1,6 @@
-"""The commit of a row is that of this code, whatever git is told by the environment."""
+"""A row names the commit of this code, whatever git is told by the environment, and the CPU that trained it."""
 
+import dataclasses
 import os
 import subprocess
 from pathlib import Path
@@ -7,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from study import provenance
+from study.config import Replicate, ReplicateConfig
+from study.data.datasets import Dataset
+from study.outcome import Outcome
 from study.provenance import collect, cpu_model
+from study.results.ledger import Ledger
+from study.results.store import Store
+from study.tasks import PackTask, TaskSettings, record_failure, run_task
+from tests.synthetic import PROVENANCE, STARTED
 
 
 def repository(folder: Path, text: str) -> str:
@@ -78,6 +86,18 @@ class TestGit:
 
 
 class TestCpu:
+    def test_the_row_of_a_trained_replicate_names_it(
+        self, tmp_path: Path, digits_config: ReplicateConfig, digits: Dataset
+    ) -> None:
+        settings = TaskSettings(ledger_uri=str(tmp_path), provenance=PROVENANCE)
+        replicate = Replicate.of(digits_config, 1, digits.digest)
+        task = PackTask(settings=settings, replicates=(replicate,), attempts=(1,))
+        run_task(task)
+        record_failure(dataclasses.replace(task, attempts=(2,)), Outcome.FAILED, "invented", STARTED)
+        trained, failed = Ledger(Store(str(tmp_path))).attempts()[replicate.key]
+        assert trained["cpu"] == cpu_model()
+        assert failed["cpu"] is None
+
     def test_it_is_the_first_model_that_the_machine_names(self, tmp_path: Path) -> None:
         info = tmp_path / "cpuinfo"
         info.write_text("processor\t: 0\nmodel\t\t: 143\nmodel name\t: Some CPU @ 2.0GHz\nmodel name\t: Another\n")
