@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.designs import DesignRecord, load_design
+from analysis.failures import Failure, failures
 from analysis.fits import SearchEnd, crossing_json, slice_key
 from analysis.frames import replicates_frame
 from analysis.law_words import law_json
@@ -29,7 +30,7 @@ class StudyAnswer:
 
     A design is answered by ``slices`` or, where a boundary is sought, by ``planes``. ``horizons`` are the thresholds
     of slices that differ in the training horizon alone. ``dataset_fallback`` is the data set that was asked for, where
-    it could not be had and that of the design stands in for it.
+    it could not be had and that of the design stands in for it. ``failures`` are replicates that were tried in vain.
     """
 
     design: DesignRecord
@@ -40,6 +41,7 @@ class StudyAnswer:
     slices: tuple[Slice, ...]
     planes: tuple[Plane, ...]
     horizons: tuple[Shift, ...]
+    failures: tuple[Failure, ...]
 
     @property
     def dataset_words(self) -> str:
@@ -101,6 +103,7 @@ def answer(
         slices=tuple(slices),
         planes=tuple(planes),
         horizons=_horizons(design, slices),
+        failures=failures(ledger, design.hash),
     )
 
 
@@ -174,6 +177,7 @@ def to_json(answer_: StudyAnswer) -> dict[str, Any]:
         "counts": answer_.counts,
         "num_planned": answer_.num_planned,
         "num_older_than_design": answer_.num_older,
+        "failures": [failure.as_json() for failure in answer_.failures],
         "flank": design.flank,
         "verdicts": {str(name): sum(line.verdict is name for line in answer_.laws) for name in Verdict},
         "horizons": [shift(found) for found in answer_.horizons],

@@ -75,9 +75,12 @@ class LawLine:
 
 
 def setting_of(config: ReplicateConfig, *, is_tuned: bool) -> Setting:
-    """A configuration on ``clusters`` in the symbols of the theory; ``is_tuned``: its rate differs between points."""
+    """A configuration in the symbols of the theory; ``is_tuned``: its rate differs between points.
+
+    Sizes of the data are those of ``clusters``: on images the setting says so, and laws of vectors refuse it.
+    """
     clusters, model, is_trained = config.data.clusters, config.model, config.num_steps > 0
-    is_identity = model.init == "identity"
+    is_identity, optimizer, loss = model.init == "identity", config.optimizer, config.loss
     return Setting(
         dim=clusters.dim,
         num_classes=clusters.num_classes,
@@ -97,15 +100,49 @@ def setting_of(config: ReplicateConfig, *, is_tuned: bool) -> Setting:
         num_sources=clusters.num_sources,
         steps=config.num_steps,
         num_examples=config.num_steps * config.num_images,
-        optimizer=config.optimizer.name,
-        schedule=config.optimizer.schedule,
-        learning_rate=config.optimizer.learning_rate,
+        optimizer=optimizer.name,
+        schedule=optimizer.schedule,
+        learning_rate=optimizer.learning_rate,
         is_tuned=is_tuned,
-        temperature=config.loss.temperature if config.trainer == "oar" and config.loss.contrast != "none" else None,
-        oar_weight=config.loss.oar_weight if config.trainer == "oar" else None,
+        temperature=loss.temperature if config.trainer == "oar" and loss.contrast != "none" else None,
+        oar_weight=loss.oar_weight if config.trainer == "oar" else None,
         num_labels=config.data.label_fraction * clusters.num_sources,
         embedding_dim=model.embedding_dim,
+        data="clusters" if config.data.name == "clusters" else "images",
+        trainer=config.trainer,
+        precision=config.precision,
+        encoder=model.encoder,
+        projection_dim=model.projection_dim,
+        affinity=loss.affinity,
+        target=loss.target,
+        contrast=loss.contrast,
+        oar_from_step=loss.oar_from_step,
+        labelled=config.batch.labelled,
+        labelling="stratified",
+        momentum=optimizer.momentum if optimizer.name == "sgd" else 0.0,
+        weight_decay=optimizer.weight_decay,
     )
+
+
+def setting_along(config: ReplicateConfig, axis: str, measured_inputs: Mapping[str, Any], *, is_tuned: bool) -> Setting:
+    """What a law is asked of a threshold along an axis: the setting of a configuration but for its value there.
+
+    A run's own value on the axis is one of many and says nothing about the threshold; nor does what follows from it.
+    ``measured_inputs`` are fields of the setting that only a run can give, such as ``first_step_norm``.
+    """
+    unknown: dict[str, Any] = {quantity: None for quantity, path in PATHS.items() if path == axis}
+    if axis == PATHS["train_batch"]:
+        is_in_images = config.horizon.unit == "examples"
+        unknown |= {"steps": None, "num_examples": config.horizon.length} if is_in_images else {"num_examples": None}
+    return dataclasses.replace(setting_of(config, is_tuned=is_tuned), **(unknown | dict(measured_inputs)))
+
+
+def axis_units(config: ReplicateConfig, axis: str) -> float:
+    """Units of an axis in one of the law's quantity: labels are a share of the sources, steps may be told in images."""
+    if axis == PATHS["num_labels"]:
+        return 1 / config.data.clusters.num_sources
+    is_in_images = axis == PATHS["steps"] and config.horizon.unit == "examples"
+    return float(config.num_images) if is_in_images else 1.0
 
 
 def is_of_rise(law: Law) -> bool:
@@ -132,21 +169,11 @@ def law_lines(
         other_criteria: further ones that are read off the same replicates, with lines of their own.
         measured_inputs: fields of the setting that only a run can give, such as ``first_step_norm``.
     """
-    setting = setting_of(config, is_tuned=is_tuned)
-    # A run's own value on the axis is one of many and says nothing about the threshold; nor does what follows from it.
-    unknown: dict[str, Any] = {quantity: None for quantity, path in PATHS.items() if path == axis}
-    if axis == PATHS["train_batch"]:
-        unknown |= {"steps": None} if config.horizon.unit == "examples" else {"num_examples": None}
-    setting = dataclasses.replace(setting, **(unknown | dict(measured_inputs)))
-    scale = 1 / config.data.clusters.num_sources if axis == PATHS["num_labels"] else 1.0
+    setting = setting_along(config, axis, measured_inputs, is_tuned=is_tuned)
+    scale = axis_units(config, axis)
     lines = []
-    is_of_sources = config.trainer == "transfusion" and config.loss.target == "source" and config.num_steps > 0
     for law in (LAWS[name] for name in names if PATHS[LAWS[name].quantity] == axis):
-        if is_of_sources:
-            lines.append(
-                LawLine(law=law, reason="training was towards sources, and laws of training are about classes")
-            )
-        elif _is_of(law, criterion):
+        if _is_of(law, criterion):
             lines.append(_line(law, setting, scale, fit, margin_octaves))
         elif not any(_is_of(law, other) for other in other_criteria):
             lines.append(LawLine(law=law, reason=f"its criterion is {law.criterion}"))

@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.answer import StudyAnswer, answer
 from analysis.axis_words import AxisWords, axis_words
 from analysis.designs import DesignRecord
+from analysis.failures import word_failures
 from analysis.fits import SearchEnd, sought_crossings
 from analysis.law_words import word_laws, word_verdicts
 from analysis.moments import falls_at
@@ -68,6 +69,7 @@ def word_answer(result: StudyAnswer) -> list[str]:
         lines.append(
             f"{count(result.num_older, 'row')} {verbs[0]} older than this design: {verbs[1]} not planned under it"
         )
+    lines += word_failures(result.failures)
     for part in result.slices:
         lines += _word_slice(result, part)
     for plane in result.planes:

@@ -2,8 +2,11 @@
 
 import argparse
 import os
+import tempfile
+from pathlib import Path
 
 from study.addresses import absolute
+from study.config import ConfigError
 
 _SQLITE = "sqlite:///"
 
@@ -17,6 +20,24 @@ def absolute_paths(options: argparse.Namespace) -> None:
         if given := getattr(options, name):
             setattr(options, name, to_absolute(given))
     options.data_root = options.data_root or os.environ.get("STUDY_DATA")
+    _need_a_home(options.storage or os.environ.get("STUDY_STORAGE"))
+
+
+def _need_a_home(storage: str | None) -> None:
+    """Libraries look for a home; a user without an account and without ``HOME`` gets an empty one for what they keep.
+
+    Raises :class:`ConfigError` where results would be lost in it.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        if storage is None:
+            raise ConfigError(
+                "this user has no home folder: pass --storage, or set STUDY_STORAGE or HOME, to say where results go"
+            ) from None
+        folder = Path(tempfile.gettempdir(), f"limit-study-home-{os.getuid()}")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        os.environ["HOME"] = str(folder)
 
 
 def tracking_place(text: str) -> str:

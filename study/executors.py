@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,9 @@ from study.workers import NodeLeft, SpentProcess, Watchdog, classify, train_here
 
 _LEAST_CLUSTER_WIDTH = 8
 _TRIES_OF_WORKERS = 3
+_DEATH = "the worker process was killed, from outside or for memory (--max-concurrent 1 needs the least)"
+# Every failure is a row of the ledger, and said once: Tune's own reports of dead trials fill screens.
+logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
 class PackTrainable(tune.Trainable):
@@ -173,9 +177,7 @@ class RoundSearcher(Searcher):
             return
         is_lost = not self._nodes[trial_id] <= _live_nodes()
         outcome = Outcome.INTERRUPTED if is_lost else Outcome.ENVIRONMENT
-        text = (
-            "the node went away" if is_lost else "the worker process died: it was killed, or the machine's memory ended"
-        )
+        text = "the node went away" if is_lost else _DEATH
         record_failure(lacking, outcome, text, datetime.now(UTC))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -235,6 +237,11 @@ def num_concurrent(settings: TaskSettings, asked: int | None, gpu_share: float, 
         # An autoscaler adds nodes only for packs that wait: what the cluster has now is no bound.
         width = max(width, _LEAST_CLUSTER_WIDTH)
     return asked or width
+
+
+def has_gpus() -> bool:
+    """Whether any node of the cluster has a GPU now; an autoscaler may add one for packs that wait."""
+    return bool(ray.cluster_resources().get("GPU"))
 
 
 def _memory_of_worker(settings: TaskSettings, width: int, *, is_local: bool) -> float:

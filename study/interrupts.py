@@ -27,8 +27,9 @@ class Interrupts:
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         if self._is_recorded:
             os._exit(self.exit_code)
-        self.note(number)
-        raise KeyboardInterrupt
+        if self.received is None:
+            self.note(number)
+            raise KeyboardInterrupt
 
     def note(self, number: int = signal.SIGINT) -> None:
         """Record what runs, once; KeyboardInterrupt may also come from a library that saw the signal itself."""

@@ -1,7 +1,9 @@
 """Ray, started on this machine or reached at an address; what can go wrong there gets its true cause in a sentence."""
 
 import contextlib
+import getpass
 import os
+import secrets
 import socket
 import tempfile
 from pathlib import Path
@@ -22,7 +24,7 @@ from study.config import ConfigError, error_sentence
 
 # Below its folder Ray makes names of this length for sockets, whose paths may have at most 107 characters.
 _LONGEST_FOLDER = 107 - 70
-_NICENESS, _START_WAIT = "RAY_worker_niceness", "RAY_gcs_server_port_wait_time_s"
+NICENESS, _START_WAIT = "RAY_worker_niceness", "RAY_gcs_server_port_wait_time_s"
 _START_SECONDS = 120
 
 
@@ -50,10 +52,10 @@ def start_ray(address: str, *, needs_dashboard: bool, niceness: int | None = Non
 
 def _start_here(needs_dashboard: bool, niceness: int | None) -> None:
     # Ray's default is 15, with which workers nearly stand still beside a busy program.
-    os.environ[_NICENESS] = str(niceness) if niceness is not None else os.environ.get(_NICENESS, "0")
+    os.environ[NICENESS] = str(niceness) if niceness is not None else os.environ.get(NICENESS, "0")
     # A busy machine takes longer than the half minute that Ray allows.
     os.environ.setdefault(_START_WAIT, str(_START_SECONDS))
-    _name_the_user()
+    _do_without_an_account()
     folder = ray_folder()
     try:
         ray.init(
@@ -75,14 +77,15 @@ def _start_here(needs_dashboard: bool, niceness: int | None) -> None:
         ) from error
 
 
-def _name_the_user() -> None:
-    """Give the user a name where the system has none for its number, as in many containers: libraries ask for it."""
-    import getpass
-
+def _do_without_an_account() -> None:
+    """Give the user a name and Ray its token where the system has no account or no home for them, as in containers."""
     try:
         getpass.getuser()
     except (KeyError, OSError):
         os.environ["USER"] = f"user-{os.getuid()}"
+    if not os.access(Path("~").expanduser(), os.W_OK) and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        # Ray would write a token of its cluster there.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex())
 
 
 def ray_folder() -> str:

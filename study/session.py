@@ -55,7 +55,7 @@ def _run(
     interrupts: Interrupts,
     display: ProgressDisplay,
 ) -> None:
-    from study.executors import plan_room, run_rounds
+    from study.executors import has_gpus, plan_room, run_rounds
     from study.ray_start import start_ray
 
     with interrupts.kept_through_ray():
@@ -68,6 +68,8 @@ def _run(
     display.say(f"ledger {state.ledger.store.shown}")
     for sentence in state.ledger.damage():
         display.say(sentence)
+    if options.use_gpu and not has_gpus():
+        display.say("the cluster has no GPU now: packs wait until a node with one joins it")
     view = prepared.view
 
     def say(sentences: list[str]) -> None:
@@ -93,7 +95,7 @@ def _stop_ray() -> None:
 
 @contextlib.contextmanager
 def _standard_output_for_the_answer() -> Iterator[None]:
-    """Send to standard error what libraries print meanwhile: standard output is for the answer, or its JSON."""
+    """Send to standard error what libraries print meanwhile, in Python or below it: standard output is the answer's."""
     try:
         sys.stdout.flush()
         kept = os.dup(1)
@@ -103,20 +105,18 @@ def _standard_output_for_the_answer() -> Iterator[None]:
         return
     try:
         os.dup2(2, 1)
-        yield
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
     finally:
-        sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)
 
 
 def _exit_code(state: "SweepState") -> int:
-    if state.is_storage_lost:
-        print(f"{state.trouble}; everything finished is kept, and the same command goes on from here", file=sys.stderr)
-        return EXIT_STORAGE
     if state.trouble:
-        print(f"stopped: {state.trouble}. Mend the cause; the same command goes on from here", file=sys.stderr)
-    if say_failures(state) or state.trouble:
+        print(f"stopped: {state.trouble}; everything finished is kept, the same command goes on", file=sys.stderr)
+        return EXIT_STORAGE if state.is_storage_lost else EXIT_FAILED
+    if say_failures(state):
         return EXIT_FAILED
     if state.is_out_of_budget:
         print("the budget of --max-hours ended first; the same command goes on from here", file=sys.stderr)

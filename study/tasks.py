@@ -149,8 +149,16 @@ class Artifacts:
         self._store = store
 
     def load(self, key: str) -> dict[str, Any] | None:
+        """The checkpoint of a replicate; a damaged one is discarded, and training starts anew."""
         data = self._store.read(f"artifacts/{key}/checkpoint.pt")
-        return None if data is None else torch.load(io.BytesIO(data), weights_only=True)
+        if data is None:
+            return None
+        try:
+            return torch.load(io.BytesIO(data), weights_only=True)
+        # There is no list of what torch raises for bytes that are no checkpoint.
+        except Exception:
+            self.delete(key)
+            return None
 
     def save(self, key: str, state: dict[str, Any]) -> None:
         self._write(f"artifacts/{key}/checkpoint.pt", state)
@@ -342,7 +350,12 @@ def single_process_context(checkpoints: Artifacts) -> RunContext:
 def device_for(use_gpu: bool) -> torch.device:
     """The first visible GPU where one was asked for, else the CPU."""
     if use_gpu and not torch.cuda.is_available():
-        raise ConfigError("--use-gpu was given, but torch sees no GPU here: leave it out, or use a node with one")
+        built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+        raise ConfigError(
+            f"--use-gpu needs a GPU that torch sees where the replicates train, and here it sees none (torch "
+            f"{torch.__version__} is built {built}): look at nvidia-smi and CUDA_VISIBLE_DEVICES, name a cluster that "
+            "has GPUs with --address, or leave it out"
+        )
     return torch.device("cuda", 0) if use_gpu else torch.device("cpu")
 
 

@@ -1,5 +1,11 @@
 """Tiny data sets and configurations that several tests share."""
 
+import os
+
+# Small problems gain nothing from a second thread, and threads that wait for each other lose minutes beside other work.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
 import pytest
 import torch
 

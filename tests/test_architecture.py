@@ -56,7 +56,7 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.sweep_state": "study.config study.outcome study.packing study.design study.limit_seeking "
         "study.searcher study.tasks study.results.ledger",
         "study.scratch": "",
-        "study.doors": "study.addresses",
+        "study.doors": "study.addresses study.config",
         "study.interrupts": "",
         "study.ray_start": "ray joblib study.config",
         "study.executors": "ray study.config study.outcome study.packing study.ray_start study.scratch "

@@ -25,6 +25,7 @@ LARGEST = Law(
     inputs=("dim", "num_classes"),
     assumptions="the assumption",
     validity="at least 16 dimensions",
+    recipe=lambda setting: None,
     outside=lambda setting: None if (setting.dim or 0) >= 16 else "covers 16 dimensions or more",
     threshold=lambda setting: (setting.dim or 0) / 32,
     outcome=lambda setting: 1 / (1 + (setting.sigma or 0)),

@@ -326,7 +326,7 @@ class TestDepth:
             )
             assert (with_residual > without).all()
             assert (np.diff(with_residual) > 0).all()
-            assert (np.diff(law.thresholds(setting, cosine=[0.0, 0.03, 0.1])) < 0).all()
+            assert (np.diff(law.thresholds(setting, cosine=[0.0, 0.03, 0.08])) < 0).all()
 
     def test_a_depth_between_blocks_is_interpolated(self) -> None:
         assert depth.depth_at(np.array([0.9, 0.7, 0.3, 0.1])) == pytest.approx(2.5)

@@ -234,7 +234,7 @@ class TestTrainedLaws:
     @pytest.mark.parametrize(
         ("values", "reason"),
         [
-            ({"weights": "identity"}, "assumes trained weights"),
+            ({"weights": "identity"}, "about training"),
             ({"layer_norm": True}, "layer normalisation"),
             ({"centred": True}, "batch mean is kept"),
             ({"spread": 1.0}, "spread of 1"),
@@ -356,7 +356,7 @@ class TestLearningSteps:
             ({"learning_rate": 0.02}, "0.003, 0.01, 0.03, 0.1"),
             ({"is_tuned": True}, "one learning rate"),
             ({"init": "default"}, "identity weights"),
-            ({"weights": "identity"}, "about learning"),
+            ({"weights": "identity"}, "about training"),
             ({"num_blocks": 2}, "one block"),
             ({"layer_norm": True}, "layer normalisation"),
             ({"cosine": 0.3}, "cosines of centres"),

@@ -40,4 +40,5 @@ def test_the_predictions_in_the_table_of_laws_are_those_of_the_code() -> None:
         name, predicted = re.findall(r"`(\w+)` ([\d.]+)", row[3])[0]
         setting = setting_of(design.resolve(point, {}, "reported"), is_tuned=False)
         value = LAWS[name].predict(dataclasses.replace(setting, sigma=None)).value
-        assert value == pytest.approx(float(predicted), abs=0.006), recipe.name
+        # Rounding to two decimals, and what another CPU makes of weights that are searched in single precision.
+        assert value == pytest.approx(float(predicted), abs=0.01), recipe.name

@@ -77,9 +77,12 @@ def no_ray(monkeypatch: pytest.MonkeyPatch, num_syncs: list[int]) -> Callable[[R
             state: SweepState, width: int, on_event: Callable[[], None], on_pack_end: Callable[[], None]
         ) -> None:
             while (task := state.next_task(is_idle=True)) is not None:
-                for part in task.halves() if is_halved(task) else [task]:
-                    commit(part, result_of)
-                state.note_complete(task)
+                try:
+                    for part in task.halves() if is_halved(task) else [task]:
+                        commit(part, result_of)
+                    state.note_complete(task)
+                except OSError as error:
+                    state.lose_storage(error)
                 on_event()
                 on_pack_end()
 
@@ -559,6 +562,41 @@ class TestExitCodes:
         no_ray(rise_and_fall)
         assert sweep.main(["smoke", "--storage", str(storage)]) == 3
         assert sweep.main(["smoke", "--storage", str(storage), "--retry"]) == 0
+
+    def test_a_full_disk_exits_5_and_the_same_command_goes_on_when_there_is_room(
+        self,
+        storage: Path,
+        no_ray: Callable[[ResultOf], None],
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        def result_of(replicate: Replicate) -> Result:
+            if replicate.seed == 103:
+                raise OSError(28, "No space left on device")
+            return rise_and_fall(replicate)
+
+        no_ray(result_of)
+        assert sweep.main(["smoke", "--storage", str(storage)]) == 5
+        err = capsys.readouterr().err
+        assert "can no longer be written ([Errno 28] No space left on device); everything finished is kept" in err
+        no_ray(rise_and_fall)
+        assert sweep.main(["smoke", "--storage", str(storage)]) == 0
+
+    def test_what_libraries_print_meanwhile_does_not_reach_the_json(
+        self, storage: Path, no_ray: Callable[[ResultOf], None], capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        def result_of(replicate: Replicate) -> Result:
+            print("a library's line")
+            os.write(1, b"a line of its C++ part\n")
+            return rise_and_fall(replicate)
+
+        no_ray(result_of)
+        assert sweep.main(["smoke", "--json", "--storage", str(storage)]) == 0
+        out, err = capfd.readouterr()
+        assert out.count("\n") == 1
+        assert json.loads(out)["exit_code"] == 0
+        assert "a library's line" in err
+        assert "a line of its C++ part" in err
 
     def test_a_budget_that_ends_first_exits_4(
         self, storage: Path, no_ray: Callable[[ResultOf], None], capsys: pytest.CaptureFixture[str]

@@ -161,6 +161,53 @@ def test_progress_is_told_at_every_report_and_the_end_of_a_pack_once(
     assert state.running == []
 
 
+@pytest.mark.parametrize(
+    ("said", "left", "outcome"),
+    [
+        (None, {"b"}, "interrupted"),
+        ("b", {"b"}, "interrupted"),
+        ("a", {"b"}, "environment"),
+        (None, set(), "environment"),
+        ("a", set(), "environment"),
+    ],
+)
+def test_a_dead_pack_is_lost_with_its_node_or_killed_on_one_that_stayed(
+    said: str | None, left: set[str], outcome: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the node's id, which a pack says with its first step; before that, any node that left may have held it."""
+    nodes = {"a", "b"}
+    monkeypatch.setattr(executors, "_live_nodes", lambda: frozenset(nodes))
+    state = open_state(Ledger(Store(str(tmp_path))), known_design())
+    searcher = executors.RoundSearcher(state, lambda: None, lambda: None)
+    searcher.suggest("pack")
+    (task,) = state.running
+    if said is not None:
+        searcher.on_trial_result("pack", {"fraction": 0.0, "node": said})
+    nodes -= left
+    searcher.on_trial_complete("pack", error=True)
+    rows = state.ledger.read("replicates").to_pylist()
+    assert {row["outcome"] for row in rows} == {outcome}
+    assert len(rows) == len(task.replicates)
+
+
+def test_a_ledger_that_can_no_longer_be_written_stops_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executors, "_live_nodes", lambda: {"here"})
+    state = open_state(Ledger(Store(str(tmp_path))), known_design())
+    searcher = executors.RoundSearcher(state, lambda: None, lambda: None)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    searcher.suggest("pack")
+    monkeypatch.setattr(Store, "write", full)
+    searcher.on_trial_complete("pack", error=True)
+    assert state.is_storage_lost
+    assert "can no longer be written ([Errno 28] No space left on device)" in state.trouble
+    assert searcher.suggest("next") == executors.Searcher.FINISHED
+
+
 _MEMORY_FOR_ONE = """
         if len(pack) > 1:
             raise torch.OutOfMemoryError("injected: memory for one")

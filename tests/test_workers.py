@@ -292,7 +292,7 @@ class GroupError(Exception):
         (ActorDiedError(), Outcome.ENVIRONMENT),
         (GroupError(a=ValueError("no"), b=ActorDiedError()), Outcome.ENVIRONMENT),
         (NodeLeft("gone"), Outcome.INTERRUPTED),
-        (DataUnavailable("no data on this node"), Outcome.ENVIRONMENT),
+        (DataUnavailable("no data on this node", "fetch them"), Outcome.ENVIRONMENT),
         (OSError(28, "No space left on device"), Outcome.ENVIRONMENT),
         (ModuleNotFoundError("no module of that name on this node"), Outcome.ENVIRONMENT),
         (RuntimeError("CUDA error: no CUDA-capable device is detected"), Outcome.ENVIRONMENT),

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from study.limits.law import Array, Law, Setting, frozen
+from study.limits.recipes import free_embeddings
 
 # A step of the path in the logarithm of the angle's tangent; its integrand is smooth on the scale of 1.
 _LOG_STEP = 0.01
@@ -139,6 +140,7 @@ FREE_ESCAPE = Law(
     assumptions="free unit embeddings, not an encoder; full-batch gradient descent without momentum; the views of a "
     "source start together and the sources isotropically around one point",
     validity="temperature >= 0.1, N >= 2V, variance at the start below 1/2; not verified below 8 steps",
+    recipe=free_embeddings,
     outside=_not_free_escape,
     threshold=_free_escape_steps,
     outcome=_free_escape_outcome,
@@ -157,6 +159,7 @@ ALIGNMENT_RATE = Law(
     assumptions="free unit embeddings, not an encoder, from a random start; full-batch gradient descent without "
     "momentum; alignment is the mean squared distance of two views of a source",
     validity="temperature >= 0.3, two views",
+    recipe=free_embeddings,
     outside=_not_alignment,
     threshold=lambda setting: alignment_rate(*setting.given("train_batch", "temperature", "embedding_dim")),
     band=frozen(0.033, 0.237, 16),

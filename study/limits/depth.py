@@ -12,6 +12,7 @@ from study.limits.geometric import noise_free_success
 from study.limits.law import Array, Band, Law, Setting
 from study.limits.moments import Values, chance_mass, cosine_moments, success_of_mass
 from study.limits.one_block import mass_from_moments
+from study.limits.recipes import fusion
 from study.limits.untrained import first_reason, outside_batch, outside_model, outside_sigma
 
 LEAST_ROWS = 3
@@ -94,11 +95,12 @@ DEPTH = Law(
     inputs=("dim", "num_classes", "batch", "sigma"),
     assumptions="identity weights; noise acts in the first block only, later blocks see class means",
     validity="cosine 0 to 0.08, d 64 to 2048, K 3 to 15, sigma 0.3 to 1, depths 1.5 to 7.4; worst at n < 5",
+    recipe=fusion,
     outside=_outside,
     threshold=lambda setting: depth_at(_by_map(setting)),
     outcome=lambda setting: _between_blocks(setting, _by_map(setting)),
     band=lambda setting: _BANDS[setting.residual],
-    ranges={"dim": (64, 2048), "num_classes": (3, 15), "sigma": (0.3, 1.0)},
+    ranges={"dim": (64, 2048), "num_classes": (3, 15), "sigma": (0.3, 1.0), "cosine": (0.0, 0.08)},
     section="section 4.1",
 )
 DEPTH_STATE_EVOLUTION = dataclasses.replace(

@@ -6,6 +6,7 @@ from scipy.special import ndtri
 from study.limits.law import Array, Law, Setting, frozen
 from study.limits.moments import Values, cosine_moments, crossing
 from study.limits.one_block import LEAST_SIGMA, most_sigma
+from study.limits.recipes import fusion
 from study.limits.untrained import first_reason, outside_batch, outside_blocks, outside_model
 
 LEAST_ROWS = 2
@@ -52,9 +53,10 @@ EXTREME_VALUE = Law(
     inputs=("dim", "num_classes", "batch"),
     assumptions="cosines of pairs as independent Gaussian draws, balanced classes",
     validity="d 32 to 1024, K 3 to 15, N 12 to 300, cosine -0.5 to 0.2",
+    recipe=fusion,
     outside=_outside,
     threshold=_threshold,
     band=frozen(0.0084, 0.0261, 12),
-    ranges={"dim": (32, 1024), "num_classes": (3, 15), "batch": (12, 300)},
+    ranges={"dim": (32, 1024), "num_classes": (3, 15), "batch": (12, 300), "cosine": (-0.5, 0.2)},
     section="section 1.2",
 )

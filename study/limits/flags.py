@@ -62,6 +62,19 @@ FLAGS: dict[str, Flag] = {
     "first_step_variance": _flag(
         "first-step-variance", "v0: one minus their mean cosine after the first step", is_open=True
     ),
+    "data": _flag("data", "vectors of the data model (clusters), or images"),
+    "trainer": _flag("trainer", "training method"),
+    "precision": _flag("precision", "precision of products"),
+    "encoder": _flag("encoder", "encoder before the blocks or the loss"),
+    "projection_dim": _flag("projection-dim", "outputs of a projection behind the embeddings, 0 for none"),
+    "affinity": _flag("affinity", "how scores become rows of the affinity"),
+    "target": _flag("target", "what fusion is trained towards: rows of a class, or views of a source"),
+    "contrast": _flag("contrast", "contrast that an encoder is trained by"),
+    "oar_from_step": _flag("oar-from-step", "step from which the anchor regression acts, 0 for the first"),
+    "labelled": _flag("labelled", "labelled views per step for the anchor regression alone"),
+    "labelling": _flag("labelling", "whether labels are drawn at random, or a share of every class"),
+    "momentum": _flag("momentum", "momentum of gradient descent"),
+    "weight_decay": _flag("weight-decay", "weight decay"),
 }
 
 EXAMPLE = "python -m study.limits --d 64 --num-classes 5 --sigma 1 --batch 50 --blocks 2 --weights identity"

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.integrate import solve_ivp
 
 from study.limits.law import Array, Law, Setting, frozen
+from study.limits.recipes import collapsed_encoder
 
 _COMMON = np.array([1.0, 1.0, 0.0, 0.0])
 # Largest part of the common embedding that one step may turn: beyond, the steps are not small.
@@ -190,8 +191,8 @@ def _not_oar_escape(setting: Setting) -> str | None:
 
 _INPUTS = ("dim", "num_classes", "temperature", "optimizer", "first_step_norm", "first_step_variance")
 _ASSUMPTIONS = (
-    "a linear encoder, plain gradient descent without momentum at a constant rate; R_1 and v_0 of unaugmented rows "
-    "after the first step"
+    "a linear encoder, plain gradient descent without momentum or weight decay at a constant rate; R_1 and v_0 of "
+    "unaugmented rows after the first step"
 )
 _ASSUMPTIONS_OAR = _ASSUMPTIONS + "; OAR joins after the first step, with a batch of labelled views of every class"
 
@@ -204,12 +205,14 @@ FROZEN_ESCAPE = Law(
     level=0.5,
     inputs=(*_INPUTS, "learning_rate"),
     assumptions=_ASSUMPTIONS,
-    validity="common mean of the inputs >= 1, v_0 < 0.25, spread and sigma <= 1.5, OAR's lambda <= 5; later steps "
-    "turn the common direction by less than 0.3",
+    validity="common mean of the inputs >= 1, v_0 < 0.25, spread and sigma <= 1.5, OAR's lambda <= 5, batches of 64 to "
+    "512 rows; later steps turn the common direction by less than 0.3",
+    recipe=collapsed_encoder,
     outside=_not_frozen_escape,
     threshold=_escape_steps,
     outcome=_cosine_after_steps,
     band=frozen(0.054, 0.164, 50),
+    ranges={"train_batch": (64, 512)},
     section="section 9.4",
 )
 
@@ -219,6 +222,7 @@ OAR_ESCAPE = dataclasses.replace(
     says="steps until InfoNCE with OAR leaves the collapse that a large first step makes",
     inputs=(*FROZEN_ESCAPE.inputs, "oar_weight"),
     assumptions=_ASSUMPTIONS_OAR,
+    recipe=collapsed_encoder,
     outside=_not_oar_escape,
     section="section 9.5",
     band=frozen(0.050, 0.250, 199),
@@ -234,8 +238,10 @@ FROZEN_RATE = Law(
     inputs=(*_INPUTS, "steps"),
     assumptions=_ASSUMPTIONS_OAR + "; R_1 grows in proportion to the rate, v_0 does not move with it",
     validity=FROZEN_ESCAPE.validity,
+    recipe=collapsed_encoder,
     outside=_not_frozen,
     threshold=_critical_rate,
     band=frozen(0.085, 0.260, 54),
+    ranges=FROZEN_ESCAPE.ranges,
     section="section 9.4",
 )

@@ -7,6 +7,7 @@ import numpy as np
 
 from study.limits.law import Array, Law, Setting, frozen
 from study.limits.moments import Values
+from study.limits.recipes import fusion
 from study.limits.untrained import first_reason, outside_blocks, outside_model
 
 
@@ -51,6 +52,7 @@ GEOMETRIC = Law(
     inputs=("dim", "num_classes"),
     assumptions="views at one angle arctan(sigma) from their centre, in the worst directions; a guarantee, no estimate",
     validity="a lower bound at any batch; d 64 to 1024, K 5 and 10, orthonormal centres",
+    recipe=fusion,
     outside=_outside,
     threshold=lambda setting: float(sigma_of_angle(angle_of_ordered_pairs(float(np.arccos(setting.cosine))))),
     band=frozen(0.685, 0.805, 5),

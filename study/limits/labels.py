@@ -9,6 +9,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtr
 
 from study.limits.law import Law, Setting, frozen
+from study.limits.recipes import class_means, random_labels
 
 # The share of label draws that may miss a class.
 MISSED = 0.1
@@ -136,6 +137,7 @@ CLASS_MEAN_LABELS = Law(
     assumptions="anchors tied to class means, as after one step of OAR on a linear encoder with small weights; equally "
     "many labels of each class; the rise from chance; an encoder trained by OAR needs more labels",
     validity="dim >= 16, spread > 0, at least one label of each class",
+    recipe=class_means,
     outside=lambda setting: _outside(setting, in_subspace=False),
     threshold=lambda setting: _labels(setting, in_subspace=False),
     outcome=lambda setting: _accuracy(setting, in_subspace=False),
@@ -154,6 +156,7 @@ LABELS_SUBSPACE = Law(
     assumptions="class means within the K dimensions of the centres; a reference that training does not reach: "
     "InfoNCE keeps the differences between the sources of a class",
     validity="dim >= 16, spread > 0, at least one label of each class",
+    recipe=class_means,
     outside=lambda setting: _outside(setting, in_subspace=True),
     threshold=lambda setting: _labels(setting, in_subspace=True),
     outcome=lambda setting: _accuracy(setting, in_subspace=True),
@@ -172,6 +175,7 @@ LABEL_COVERAGE = Law(
     inputs=("num_classes",),
     assumptions="labels drawn independently, all classes equally likely; drawn class by class they always cover",
     validity="two classes or more",
+    recipe=random_labels,
     outside=lambda setting: None,
     threshold=lambda setting: coverage_labels(*setting.given("num_classes")),
     outcome=lambda setting: coverage_probability(*setting.given("num_labels", "num_classes")),
@@ -189,6 +193,7 @@ TWO_CLASSES = Law(
     inputs=("num_classes",),
     assumptions=LABEL_COVERAGE.assumptions,
     validity="two classes or more; exact",
+    recipe=random_labels,
     outside=lambda setting: None,
     threshold=lambda setting: two_class_labels(*setting.given("num_classes")),
     outcome=lambda setting: two_class_probability(*setting.given("num_labels", "num_classes")),

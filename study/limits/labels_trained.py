@@ -13,6 +13,7 @@ import numpy as np
 from study.limits.labels import best_of_classes, half_rise
 from study.limits.law import Array, Law, Setting, frozen
 from study.limits.moments import crossing
+from study.limits.recipes import anchor_regression
 
 # The start must have decayed to exp(-3).
 _LEAST_DECAY = 3.0
@@ -63,14 +64,15 @@ def trained_accuracy(num_labels: float, num_classes: float, dim: float, spread: 
 def start_decay(setting: Setting) -> float:
     """-log of what is left of the start (nn.Linear's default) across all inputs, at one label of each class.
 
-    Views' noise shrinks it: gradient descent at the rate eta sigma^2 / (d R^2) with R the norm of the embeddings; Adam,
-    which divides by the gradient's noise, at a rate of order eta sigma sqrt(n_F) / sqrt(spread^2 + sigma^2).
+    Views' noise shrinks it: gradient descent at the rate lambda eta sigma^2 / (d R^2), R the norm of the embeddings;
+    Adam, which divides by the gradient's noise, at a rate of order eta sigma sqrt(n_F) / sqrt(spread^2 + sigma^2).
     """
     num_classes, spread, sigma, steps, rate = setting.given("num_classes", "spread", "sigma", "steps", "learning_rate")
     travelled = steps * rate * (0.5 if setting.schedule == "cosine" else 1.0)
     if setting.optimizer == "adam":
         return float(_ADAM_DECAY * travelled * sigma * np.sqrt(num_classes) / np.hypot(spread, sigma))
-    return float(3 * travelled * sigma**2 / (num_classes * (1 + spread**2 + sigma**2)))
+    weight = 1.0 if setting.oar_weight is None else setting.oar_weight
+    return float(3 * weight * travelled * sigma**2 / (num_classes * (1 + spread**2 + sigma**2)))
 
 
 def _labels_at(setting: Setting, factor: float = 1.0) -> float:
@@ -114,9 +116,11 @@ LABELS_TRAINED = Law(
     assumptions="a linear encoder of orthonormal centres, OAR alone, fresh views of the same labelled sources in every "
     "step, equally many of each class; trained until its start is forgotten; the rise from chance",
     validity="dim >= 16, sigma > 0, K <= 10, where accuracy does not stall half-way",
+    recipe=anchor_regression,
     outside=_outside,
     threshold=_labels_at,
     outcome=lambda setting: trained_accuracy(*setting.given("num_labels", "num_classes", "dim", "spread", "sigma")),
     band=frozen(0.073, 0.312, 14),
+    ranges={"num_classes": (2, 10)},
     section="section 10.2",
 )

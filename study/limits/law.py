@@ -30,7 +30,8 @@ class Setting:
     classes differ in size, in place of ``batch`` and ``num_classes``. ``num_examples`` (S) is given instead of
     ``steps`` where the number of training images is what is held fixed; ``is_tuned`` says that the learning rate is
     chosen anew at every value. ``first_step_norm`` (R_1) and ``first_step_variance`` (v_0, one minus the mean cosine)
-    are measured after the first training step. ``basis`` says whether centres lie on coordinate axes.
+    are measured after the first training step. ``basis`` says whether centres lie on coordinate axes. ``labelled``
+    counts rows of a step that go to OAR alone.
     """
 
     dim: int | None = None
@@ -63,6 +64,19 @@ class Setting:
     embedding_dim: int | None = None
     first_step_norm: float | None = None
     first_step_variance: float | None = None
+    data: Literal["clusters", "images"] | None = None
+    trainer: Literal["transfusion", "supervised", "oar"] | None = None
+    precision: Literal["float32", "bfloat16"] | None = None
+    encoder: Literal["none", "linear", "mlp", "small", "resnet18"] | None = None
+    projection_dim: int = 0
+    affinity: Literal["relu", "softmax"] | None = None
+    target: Literal["class", "source"] | None = None
+    contrast: Literal["info_nce", "supcon", "none"] | None = None
+    oar_from_step: int | None = None
+    labelled: int | None = None
+    labelling: Literal["random", "stratified"] | None = None
+    momentum: float = 0.0
+    weight_decay: float = 0.0
 
     @property
     def per_class(self) -> float | None:
@@ -104,8 +118,9 @@ class Law:
     """One law.
 
     ``threshold`` maps a valid setting to the predicted value of ``quantity`` (NaN: the level is not crossed).
-    ``outcome`` maps a setting, the quantity's own value included, to the metric. ``outside`` says in a sentence why a
-    setting breaks the assumptions (None: it does not), and ``ranges`` are the values of fields (and of rows per class,
+    ``outcome`` maps a setting, the quantity's own value included, to the metric. ``recipe`` says in a sentence why a
+    run is not of the kind that the law is about (study/limits/recipes.py), ``outside`` why a setting breaks its further
+    assumptions (None: it does not), and ``ranges`` are the values of fields (and of rows per class,
     ``per_class``) that were verified; others are refused. ``direction``: the method works up to the threshold
     ("largest") or from it on ("smallest"). Exactly one of ``level`` (absolute) and ``fraction`` (of the rise from
     floor to ceiling) is set. A control predicts something else and is declared to fail.
@@ -121,6 +136,7 @@ class Law:
     inputs: tuple[str, ...]
     assumptions: str
     validity: str
+    recipe: Callable[[Setting], str | None]
     outside: Callable[[Setting], str | None]
     threshold: Callable[[Setting], float]
     outcome: Callable[[Setting], float] | None = None
@@ -149,6 +165,8 @@ class Law:
 
     def why_not(self, setting: Setting) -> str | None:
         """Why the law does not apply to a setting, in a sentence; None where it does."""
+        if (reason := self.recipe(setting)) is not None:
+            return reason
         missing = [name for name in self.inputs if getattr(setting, name) is None]
         if missing:
             return f"needs {' and '.join(missing)}"

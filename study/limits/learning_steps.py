@@ -12,6 +12,7 @@ import numpy as np
 
 from study.limits.class_space import scale
 from study.limits.law import Law, Setting, frozen
+from study.limits.recipes import trained_fusion
 from study.limits.untrained import first_reason, outside_blocks, outside_views
 
 # C for Adam from identity weights, by schedule and rate, at half of the rise of P.
@@ -54,10 +55,6 @@ def _steps_at_rows(setting: Setting) -> float:
 
 def _outside_training(setting: Setting) -> str | None:
     """Why a setting is not trained as the constant assumes."""
-    if setting.weights == "identity":
-        return "is about learning, but the weights stay the identity"
-    if setting.optimizer not in (None, "adam"):
-        return f"has constants for adam only, but the optimiser is {setting.optimizer}"
     if setting.is_tuned:
         return "assumes one learning rate, but it is chosen anew for every value"
     schedule = setting.schedule or DEFAULT_SCHEDULE
@@ -65,12 +62,6 @@ def _outside_training(setting: Setting) -> str | None:
     if setting.learning_rate is not None and setting.learning_rate not in rates:
         known = ", ".join(f"{rate:g}" for rate in rates)
         return f"has constants for learning rates of {known} ({schedule}), but it is {setting.learning_rate:g}"
-    if setting.init not in (None, "identity"):
-        return f"assumes that training starts from identity weights, but the start is {setting.init}"
-    if setting.num_views > 1:
-        return f"assumes one view of each image, but there are {setting.num_views}"
-    if setting.basis == "axes":
-        return "has constants for centres in a random basis: Adam learns centres on coordinate axes more slowly"
     if setting.layer_norm or setting.centred:
         return "assumes blocks without layer normalisation that keep the batch mean"
     return outside_blocks(setting, 1, 1)
@@ -118,10 +109,13 @@ N2T = Law(
     inputs=("dim", "num_classes", "sigma", "steps"),
     assumptions="one block from identity weights, balanced batches, Adam at a tabulated rate (0.03 with a cosine "
     "schedule where none is given); the rise from the untrained block to the projector",
-    validity="d >= 32, K 3 to 10, s = sigma sqrt(K / (d (1 - c))) 0.4 to 1, at least two rows of a class",
+    validity="d >= 32, K 3 to 10, s = sigma sqrt(K / (d (1 - c))) 0.4 to 1, at least two rows of a class, judged on 10 "
+    "to 30",
+    recipe=trained_fusion,
     outside=_outside(_rows_at_steps),
     threshold=_rows_at_steps,
     band=frozen(0.112, 0.332, 12),
+    ranges={"per_class": (10, 30)},
     section="section 7.2",
 )
 N2T_EXAMPLES = dataclasses.replace(
@@ -129,6 +123,7 @@ N2T_EXAMPLES = dataclasses.replace(
     name="n2t_examples",
     says="the smallest training batch at a fixed number S = N T of examples: N = C K d s^4 / S",
     inputs=("dim", "num_classes", "sigma", "num_examples"),
+    recipe=trained_fusion,
     outside=_outside(_rows_at_examples),
     threshold=_rows_at_examples,
     band=frozen(0.21, 0.55, 12),
@@ -139,6 +134,7 @@ N2T_STEPS = dataclasses.replace(
     says="the fewest training steps at a fixed batch: T = C K d s^4 / N^2",
     quantity="steps",
     inputs=("dim", "num_classes", "sigma", "train_batch"),
+    recipe=trained_fusion,
     outside=_outside(lambda setting: setting.given("train_batch")[0]),
     threshold=_steps_at_rows,
     band=frozen(0.21, 0.55, 12),

@@ -23,6 +23,7 @@ from study.limits.moments import (
     success_of_jsd,
     success_of_mass,
 )
+from study.limits.recipes import fusion
 from study.limits.untrained import first_reason, outside_batch, outside_blocks, outside_model
 
 LEAST_ROWS = 2
@@ -169,6 +170,7 @@ ONE_BLOCK = Law(
     inputs=("dim", "num_classes", "batch", "num_blocks"),
     assumptions="identity weights, Gaussian cosines, balanced classes; rows are replaced by their mean field",
     validity="d 32 to 1024, K 2 to 50, 3 to 40 rows of a class; orthonormal, simplex and centred",
+    recipe=fusion,
     outside=_outside,
     threshold=_threshold,
     outcome=_outcome,
@@ -192,6 +194,7 @@ ONE_BLOCK_CLOSED = dataclasses.replace(
     inputs=("dim", "num_classes", "num_blocks"),
     assumptions="identity weights, orthonormal centres, many dimensions, many rows of a class",
     validity="d 32 to 512, K 3 to 10, 10 to 40 rows of a class",
+    recipe=fusion,
     outside=_outside_closed,
     threshold=_threshold_closed,
     outcome=None,

@@ -13,6 +13,7 @@ from scipy.special import gammaincinv
 
 from study.limits.law import Array, Law, Setting, frozen
 from study.limits.moments import SQRT_2PI, RectifiedGaussian, crossing, rectified_gaussian
+from study.limits.recipes import fusion
 from study.limits.untrained import LEAST_DIM, first_reason, outside_blocks, outside_sigma
 
 _QUANTILES_Q = (np.arange(64) + 0.5) / 64
@@ -159,6 +160,7 @@ SOURCE_BATCH = Law(
     assumptions="identity weights, one block, Gaussian cosines, balanced orthonormal classes (without num_classes "
     "every source is a random direction of its own)",
     validity="d 64 to 256, 2 to 8 views, spread 2 to 4 or isolated sources",
+    recipe=fusion,
     outside=_outside,
     threshold=_threshold,
     outcome=lambda setting: _source_mass(setting, *setting.given("batch")),

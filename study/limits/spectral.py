@@ -10,6 +10,7 @@ import numpy as np
 
 from study.limits.law import Array, Law, Setting, frozen
 from study.limits.moments import Values
+from study.limits.recipes import fusion
 from study.limits.untrained import first_reason, outside_batch, outside_model, outside_sigma
 
 LEAST_ROWS = 3
@@ -62,6 +63,7 @@ SPECTRAL = Law(
     inputs=("dim", "num_classes", "batch"),
     assumptions="Gaussian noise, balanced classes; the pair AUC of PCA stands for recovery, 0.6 for finite N and d",
     validity="d 64 to 400, K 3 to 10, 10 to 100 rows of a class; fusion tracks PCA centred, without residual",
+    recipe=fusion,
     outside=_outside,
     threshold=_sigma_max,
     band=frozen(0.070, 0.250, 12),

@@ -8,6 +8,7 @@ from study.limits.fusion_state import success_by_block
 from study.limits.law import Array, Band, Law, Setting
 from study.limits.moments import Values, crossing
 from study.limits.one_block import centring, most_sigma
+from study.limits.recipes import fusion
 from study.limits.untrained import first_reason, outside_batch, outside_blocks, outside_model, outside_sigma
 
 LEAST_ROWS, FEWEST_ROWS = 3, 2
@@ -141,6 +142,7 @@ STATE_EVOLUTION = Law(
     assumptions="identity weights, Gaussian cosines, balanced classes; powers of signal and noise stand for the batch; "
     "sigma is calibrated by a plane in log d, n, K and blocks",
     validity="d 32 to 256, K 3 to 10, 3 to 50 rows of a class, 2 to 5 blocks; orthonormal, simplex or centred",
+    recipe=fusion,
     outside=_outside,
     threshold=_sigma_max,
     outcome=_outcome,
@@ -158,6 +160,7 @@ STATE_EVOLUTION_BATCH = Law(
     inputs=("dim", "num_classes", "sigma", "num_blocks"),
     assumptions="as state_evolution, whose calibrated sigma is solved for the batch",
     validity="simplex centres, d 32 to 256, K 3 to 10, 2 to 5 blocks, N_min of 3 to 50 rows of a class",
+    recipe=fusion,
     outside=_outside_of_batch,
     threshold=_batch_min,
     outcome=_outcome,

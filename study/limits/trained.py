@@ -26,6 +26,7 @@ from study.limits.class_space import (
 )
 from study.limits.law import Array, Law, Setting, frozen
 from study.limits.moments import crossing
+from study.limits.recipes import trained_fusion
 from study.limits.untrained import (
     LEAST_DIM,
     first_reason,
@@ -40,14 +41,17 @@ LEAST_CLASSES = 3
 LEAST_ROWS = 3
 MOST_BLOCKS = 3
 MOST_ROWS = 800
+# Of the runs that the laws were verified on: Adam's rates, the fewest steps; and what "about the judged size" may mean.
+RATES = (0.003, 0.01)
+LEAST_STEPS = 1_500
+MOST_BATCH_RATIO = 2.0
+TRAINED_BY = f"Adam at {RATES[0]:g} to {RATES[1]:g} with a cosine schedule for {LEAST_STEPS:,} steps or more"
 _LOWEST, _HIGHEST = 0.05, 4.0
 _NUM_GRID = 24
 
 
 def outside_trained(setting: Setting, most_classes: int) -> str | None:
     """Why a setting is not that of the theory's trained blocks, or not one that was verified."""
-    if setting.weights == "identity":
-        return "assumes trained weights, but they are the identity"
     if setting.layer_norm:
         return "assumes blocks without layer normalisation"
     if setting.centred:
@@ -65,8 +69,37 @@ def outside_trained(setting: Setting, most_classes: int) -> str | None:
     if setting.batch > MOST_ROWS:
         return f"is simulated for batches of up to {MOST_ROWS} rows, but this one has {setting.batch:g}"
     return first_reason(
-        outside_blocks(setting, 1, MOST_BLOCKS), outside_batch(setting, LEAST_ROWS), outside_sigma(setting)
+        outside_blocks(setting, 1, MOST_BLOCKS),
+        outside_batch(setting, LEAST_ROWS),
+        outside_sigma(setting),
+        _outside_training(setting),
     )
+
+
+def _outside_training(setting: Setting) -> str | None:
+    """Why a run does not end where the laws' runs ended."""
+    if setting.schedule == "constant":
+        return "was verified with a cosine schedule, but the learning rate is constant"
+    slowest, fastest = RATES
+    if setting.learning_rate is not None and not slowest <= setting.learning_rate <= fastest:
+        return f"was verified for learning rates of {slowest:g} to {fastest:g}, but it is {setting.learning_rate:g}"
+    if (reason := outside_steps(setting, LEAST_STEPS)) is not None:
+        return reason
+    if setting.train_batch is None or setting.batch is None:
+        return None
+    if not 1 / MOST_BATCH_RATIO <= setting.train_batch / setting.batch <= MOST_BATCH_RATIO:
+        return (
+            f"assumes training at a batch of about the judged size, but they are {setting.train_batch:g} and "
+            f"{setting.batch:g} rows"
+        )
+    return None
+
+
+def outside_steps(setting: Setting, least: int) -> str | None:
+    """Why training is too short to have ended."""
+    if setting.steps is None or setting.steps >= least:
+        return None
+    return f"is for the end of training, verified from {least:,} steps on, but there are {setting.steps:,g}"
 
 
 def weighted(setting: Setting, function: Callable[[Shape], float]) -> float:
@@ -165,10 +198,11 @@ TRAINED = Law(
     metric="p",
     level=0.5,
     inputs=("dim", "num_classes", "batch", "num_blocks"),
-    assumptions="trained at a batch of about the judged size until every weight is the projection on the class "
-    "subspace; the plateau before an offset is learned (law trained_plus)",
+    assumptions="trained at a batch of about the judged size (at most twice or half of it) until every weight is the "
+    "projection on the class subspace; the plateau before an offset is learned (law trained_plus)",
     validity=f"K {LEAST_CLASSES} to {_MOST_CLASSES}, d >= {LEAST_DIM}, at least {LEAST_ROWS} rows of a class, 1 or "
-    f"{_MOST_PROJECTED_BLOCKS} blocks, c <= 0",
+    f"{_MOST_PROJECTED_BLOCKS} blocks, c <= 0; {TRAINED_BY}",
+    recipe=trained_fusion,
     outside=_outside,
     threshold=lambda setting: _projected(setting, "p"),
     outcome=lambda setting: _projected_outcome(setting, "p"),
@@ -194,6 +228,7 @@ BAYES_JSD = Law(
     inputs=("dim", "num_classes", "batch"),
     assumptions="centres and noise known to the affinity; not a bound, for posteriors do not minimise the divergence",
     validity=f"K {LEAST_CLASSES} to {_MOST_BAYES_CLASSES}; its error is the distance of training from it",
+    recipe=trained_fusion,
     outside=_outside_bayes,
     threshold=_bayes,
     outcome=_bayes_outcome,
@@ -207,6 +242,7 @@ CONTROL_BAYES_AS_MASS = dataclasses.replace(
     metric="p",
     inputs=("dim", "num_classes", "batch", "num_blocks"),
     validity=f"one block, K {_LEAST_CONTROL_CLASSES} to {_MOST_BAYES_CLASSES}, c <= 0",
+    recipe=trained_fusion,
     outside=_outside_control,
     outcome=None,
     band=frozen(0.739, 1.045, 9),

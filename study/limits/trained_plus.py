@@ -13,11 +13,22 @@ from scipy.interpolate import PchipInterpolator
 
 from study.limits.class_space import Shape, Success, Weights, scale, success
 from study.limits.law import Law, Setting, frozen
-from study.limits.trained import LEAST_CLASSES, LEAST_ROWS, MOST_BLOCKS, outside_trained, weighted
+from study.limits.recipes import trained_fusion
+from study.limits.trained import (
+    LEAST_CLASSES,
+    LEAST_ROWS,
+    MOST_BLOCKS,
+    TRAINED_BY,
+    outside_steps,
+    outside_trained,
+    weighted,
+)
 from study.limits.tuned_weights import tuned, widely_tuned
 from study.limits.untrained import LEAST_DIM
 
 MOST_CLASSES = 50
+# Several blocks stand at the projection before they find the offset (docs/theory.md, section 6.2).
+_LEAST_STEPS_OF_STACK = 3_000
 _GUESS = 0.9
 _THINNING = 4
 _TOLERANCE = 5e-4
@@ -107,7 +118,9 @@ def _outcome(setting: Setting, metric: str) -> float:
 def _outside(setting: Setting) -> str | None:
     if not setting.residual and setting.num_blocks != 1:
         return "covers several blocks with the residual only: without it training often ends at the projection"
-    return outside_trained(setting, MOST_CLASSES)
+    if (reason := outside_trained(setting, MOST_CLASSES)) is not None or setting.num_blocks == 1:
+        return reason
+    return outside_steps(setting, _LEAST_STEPS_OF_STACK)
 
 
 # Bands as in study.limits.trained. Two of the runs, both of two blocks at 0.01 in 64 and 80 dimensions, had not learned
@@ -124,7 +137,9 @@ TRAINED_PLUS = Law(
     assumptions="trained until the offset is learned, at a batch of about the judged size; that took Adam 1,500 to "
     "3,000 steps at 0.01 (d <= 40), 3,000 to 6,000 at 0.003; before it stands the law trained",
     validity=f"K {LEAST_CLASSES} to {MOST_CLASSES}, d >= {LEAST_DIM}, at least {LEAST_ROWS} rows of a class, 1 to "
-    f"{MOST_BLOCKS} blocks, cosines from the simplex to 0.9",
+    f"{MOST_BLOCKS} blocks, cosines from the simplex to 0.9; {TRAINED_BY}, {_LEAST_STEPS_OF_STACK:,} for several "
+    "blocks",
+    recipe=trained_fusion,
     outside=_outside,
     threshold=lambda setting: _threshold(setting, "p"),
     outcome=lambda setting: _outcome(setting, "p"),

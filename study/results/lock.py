@@ -36,11 +36,7 @@ def only_driver(store: Store, study_hash: str) -> Iterator[None]:
                 "same command again"
             ) from None
         file.truncate(0)
-        holder = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "since": datetime.now(UTC).isoformat("T", "minutes"),
-        }
+        holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"}
         file.write(json.dumps(holder))
         file.flush()
         yield

@@ -93,7 +93,7 @@ class TestWithWork:
         command.wait_until(lambda: len(rows(tmp_path, "smoke")) > 0, 120)
         command.type(CTRL_C)
         assert command.wait(60) == 128 + signal.SIGINT, command.screen
-        assert "the same command goes on from here" in command.screen
+        assert "to go on from here:" in command.screen
         assert "Traceback" not in command.screen
         before = {row["key"]: row for row in rows(tmp_path, "smoke") if row["outcome"] == "ok"}
         again = start("smoke", "--storage", str(tmp_path))

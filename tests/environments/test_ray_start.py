@@ -1,0 +1,106 @@
+"""Ray's start on machines of all kinds: what is passed to it, and the true cause where it fails. Ray itself is fake."""
+
+import getpass
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study import ray_start
+from study.config import ConfigError
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What Ray was asked for."""
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(ray_start.ray, "init", lambda **options: seen.update(options))
+    monkeypatch.setattr(ray_start.ray, "shutdown", lambda: None)
+    for name in ("RAY_worker_niceness", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_TMPDIR", "USER"):
+        # Set first, so that what the code sets is undone.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return seen
+
+
+def start(niceness: int | None = None, address: str = "local") -> None:
+    ray_start.start_ray(address, needs_dashboard=False, niceness=niceness)
+
+
+@pytest.mark.parametrize(("given", "variable", "expected"), [(None, None, "0"), (10, None, "10"), (None, "15", "15")])
+def test_workers_share_the_processor_fairly_unless_someone_says_otherwise(
+    given: int | None, variable: str | None, expected: str, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if variable is not None:
+        monkeypatch.setenv(ray_start.NICENESS, variable)
+    start(given)
+    assert os.environ[ray_start.NICENESS] == expected
+
+
+def test_a_machine_with_less_than_one_processor_has_one(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    # joblib counts those of a container's limit, rounded up.
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    start()
+    assert asked["num_cpus"] == 1
+
+
+def test_a_long_temporary_folder_is_not_used_for_sockets(
+    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    long = tmp_path / ("long" * 20)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    start()
+    assert len(asked["_temp_dir"]) < 40
+    assert not asked["_temp_dir"].startswith(str(long))
+
+
+def test_a_short_one_is(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(ray_start, "_LONGEST_FOLDER", len(str(tmp_path)) + 10)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    start()
+    assert asked["_temp_dir"] == str(tmp_path / "ray")
+
+
+@pytest.mark.parametrize("error", [KeyError("uid not found"), OSError("No username set in the environment")])
+def test_a_user_without_an_account_gets_a_name(
+    error: Exception, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nameless() -> str:
+        raise error
+
+    monkeypatch.setattr(getpass, "getuser", nameless)
+    start()
+    assert os.environ["USER"] == f"user-{os.getuid()}"
+
+
+@pytest.mark.parametrize("is_writable", [True, False])
+def test_a_home_that_cannot_be_written_keeps_no_token(
+    is_writable: bool, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path if is_writable else tmp_path / "missing"))
+    start()
+    assert ("RAY_AUTH_TOKEN" in os.environ) is not is_writable
+
+
+@pytest.mark.parametrize("error", [Exception("The current node timed out"), OSError("AF_UNIX path too long")])
+def test_a_local_ray_that_does_not_start_says_why_and_not_that_a_cluster_is_missing(
+    error: Exception, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(ray_start.ray, "init", fail)
+    with pytest.raises(ConfigError) as caught:
+        start()
+    sentence = str(caught.value)
+    assert str(error) in sentence
+    assert "logs are in" in sentence
+    assert "--address" not in sentence
+    assert "\n" not in sentence
+
+
+def test_a_cluster_that_does_not_answer_is_named(asked: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"no Ray cluster answers at '127\.0\.0\.1:9' .*--address local"):
+        start(address="127.0.0.1:9")
