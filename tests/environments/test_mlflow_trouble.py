@@ -20,7 +20,8 @@ from study.design import load_space, make_design
 from study.results import __main__ as results
 from study.results.__main__ import free_port, main
 from study.results.ledger import Ledger
-from study.results.tracking import LiveView, Tracker
+from study.results.live_view import LiveView
+from study.results.tracking import Tracker
 from tests.synthetic import fill, rise_and_fall
 
 ROOT = Path(__file__).resolve().parents[2]
