@@ -21,7 +21,7 @@ $(VENV)/.installed-dev: pyproject.toml requirements.lock
 	touch $@ $(VENV)/.installed
 
 mlflow: $(VENV)/.installed  ## Serve MLflow on the default storage (or STORAGE=...), with links to the comparisons.
-	$(BIN)/python -m study.results mlflow $(if $(STORAGE),--storage $(STORAGE))
+	$(BIN)/python -m study.results mlflow $(if $(STORAGE),--storage="$$STORAGE")
 
 submit: $(VENV)/.installed  ## Submit a study to the cluster at RAY_API_SERVER_ADDRESS, with commit and dirty flag.
 	commit=$$(git rev-parse HEAD 2>/dev/null) && dirty=$$(test -z "$$(git status --porcelain)"; echo $$?); \

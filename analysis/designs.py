@@ -59,7 +59,7 @@ def load_design(ledger: Ledger, study_hash: str | None = None) -> DesignRecord:
     if study_hash is not None:
         designs = designs[designs["study_hash"] == study_hash]
     if designs.empty:
-        raise ValueError(f"no design {study_hash or ''} in {ledger.store.uri}: run the study first")
+        raise ValueError(f"no design {study_hash or ''} in {ledger.store.shown}: run the study first")
     row = designs.iloc[-1]
     canonical = json.loads(row["design"])
     (path, _, *details), *_ = canonical["scientific"]

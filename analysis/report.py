@@ -87,7 +87,7 @@ def _tuned(design: DesignRecord) -> str:
 
 def _commit(commit: str, dirty: bool | None) -> str:
     if not commit:
-        return "commit unknown (no git here: set STUDY_COMMIT and STUDY_DIRTY, as make submit does)"
+        return "commit unknown (git told none where this began: set STUDY_COMMIT and STUDY_DIRTY, as make submit does)"
     return f"commit {commit[:8]}" + {True: " with uncommitted changes", False: "", None: " (state unknown)"}[dirty]
 
 

@@ -5,6 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from study.addresses import absolute
 from study.config import ConfigError
 
 _SQLITE = "sqlite:///"
@@ -12,12 +13,12 @@ _SQLITE = "sqlite:///"
 
 def absolute_paths(options: argparse.Namespace) -> None:
     """Make the paths of a sweep's options absolute, and those of the environment, which local processes inherit."""
-    places = (("storage", "STUDY_STORAGE", place), ("data_root", "STUDY_DATA", place))
-    for name, variable, absolute in (*places, ("tracking_uri", "MLFLOW_TRACKING_URI", tracking_place)):
+    places = (("storage", "STUDY_STORAGE", absolute), ("data_root", "STUDY_DATA", absolute))
+    for name, variable, to_absolute in (*places, ("tracking_uri", "MLFLOW_TRACKING_URI", tracking_place)):
         if given := os.environ.get(variable):
-            os.environ[variable] = absolute(given)
+            os.environ[variable] = to_absolute(given)
         if given := getattr(options, name):
-            setattr(options, name, absolute(given))
+            setattr(options, name, to_absolute(given))
     options.data_root = options.data_root or os.environ.get("STUDY_DATA")
     _need_a_home(options.storage or os.environ.get("STUDY_STORAGE"))
 
@@ -39,12 +40,7 @@ def _need_a_home(storage: str | None) -> None:
         os.environ["HOME"] = str(folder)
 
 
-def place(text: str) -> str:
-    """A URL as it is; anything else is a path, made absolute."""
-    return text if "://" in text else str(Path(text).expanduser().absolute())
-
-
 def tracking_place(text: str) -> str:
     """A tracking URI with the path of a SQLite file made absolute; MLflow has words of its own for other places."""
     path = text.removeprefix(_SQLITE)
-    return text if path == text or path.startswith("file:") else _SQLITE + place(path)
+    return text if path == text or path.startswith("file:") else _SQLITE + absolute(path)

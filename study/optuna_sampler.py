@@ -151,6 +151,7 @@ class ThresholdSampler(BaseSampler):
 
     def _next(self, study: Study, trial: FrozenTrial, distribution: BaseDistribution) -> float:
         grid_C = values_of(distribution)
+        assert isinstance(distribution, FloatDistribution | IntDistribution)
         space = np.geomspace if self._is_log(distribution) else np.linspace
         spread_P = space(grid_C[0], grid_C[-1], self.first)
         first_P = grid_C[np.argmin(np.abs(grid_C - spread_P[:, None]), 1)]
@@ -171,6 +172,8 @@ class ThresholdSampler(BaseSampler):
         ended = Counter(float(other.params[self.parameter]) for other in others if other.state.is_finished())
         results = Counter(x_N.tolist())
         hopeless = [x for x, count in ended.items() if count - results[x] >= max(2, results[x])]
+        # A trial of another range or step tells of the curve, and is not to be repeated here.
+        hopeless += [x for x in asked if not contains(distribution, x)]
         left_C = grid_C[~np.isin(grid_C, hopeless)]
         proposal = propose(
             x_N, outcome_N, np.arange(len(x_N)), floor_N, fraction=self.fraction, level=self.level, flank=self.flank,
@@ -210,6 +213,12 @@ class ThresholdSampler(BaseSampler):
     @staticmethod
     def _is_log(distribution: BaseDistribution) -> bool:
         return bool(distribution.log)
+
+
+def contains(distribution: FloatDistribution | IntDistribution, value: float) -> bool:
+    """Return whether a distribution may give a value: it lies in the range and, where there is one, on a step."""
+    steps = 0.0 if distribution.step is None else (value - distribution.low) / distribution.step
+    return bool(distribution.low <= value <= distribution.high and abs(steps - round(steps)) < 1e-8)
 
 
 def values_of(distribution: BaseDistribution) -> Array:

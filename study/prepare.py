@@ -11,7 +11,7 @@ from study.design import Design
 from study.provenance import Provenance, collect
 
 if TYPE_CHECKING:
-    from study.results.tracking import LiveView
+    from study.results.live_view import LiveView
     from study.searcher import DigestOf
     from study.tasks import ExecutorName
 
@@ -34,8 +34,9 @@ class Prepared:
 def prepare(options: argparse.Namespace, design: Design, replicates: int) -> Prepared:
     """Check data, storage and sizes; raises :class:`ConfigError` with nothing half-written."""
     from study.data.datasets import Dataset, load_dataset
+    from study.results.live_view import LiveView
     from study.results.store import Store, default_storage
-    from study.results.tracking import LiveView, default_tracking_uri
+    from study.results.tracking import default_tracking_uri
     from study.tasks import device_for
     from study.trainers.batch import check_evaluation
 

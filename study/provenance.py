@@ -1,5 +1,6 @@
-"""Which code produced a row: commit, dirty flag, digest of the sources and versions of the libraries."""
+"""Which code produced a row, and where: commit, dirty flag, digest of the sources, versions of libraries, CPU."""
 
+import functools
 import hashlib
 import json
 import os
@@ -35,8 +36,13 @@ def source_digest() -> str:
 
 
 def _git(*arguments: str) -> str | None:
+    """What git says of the folder of this code; None where it says nothing."""
+    # A hook, or whoever else calls git, leaves variables behind that point git to another repository.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    # A folder whose code runs is trusted already, whoever owns it.
+    command = ["git", "--no-optional-locks", "-c", f"safe.directory={_ROOT}", "-C", str(_ROOT), *arguments]
     try:
-        done = subprocess.run(["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True, timeout=10)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, env=environment, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
@@ -49,6 +55,17 @@ def _commit_and_dirty() -> tuple[str, bool | None]:
         return commit, None if status is None else bool(status)
     dirty = {"0": False, "1": True}.get(os.environ.get("STUDY_DIRTY", ""))
     return os.environ.get("STUDY_COMMIT", ""), dirty
+
+
+@functools.cache
+def cpu_model(info: Path = Path("/proc/cpuinfo")) -> str | None:
+    """The name of this machine's CPU; None where it has none to give."""
+    try:
+        lines = info.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    fields = ((name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in lines))
+    return next((value for name, value in fields if name == "model name" and value), platform.processor()) or None
 
 
 def collect() -> Provenance:

@@ -73,6 +73,8 @@ def _run(
     if not prepared.provenance.commit:
         display.say("commit and dirty flag are unknown here and stay empty (make submit passes them)")
     display.say(f"ledger {state.ledger.store.shown}")
+    for sentence in state.ledger.damage():
+        display.say(sentence)
     if options.use_gpu and not has_gpus():
         display.say("the cluster has no GPU now: packs wait until a node with one joins it")
     view = prepared.view

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from study.addresses import without_secret
 from study.command_line import build_parser, parse_overrides, print_list, print_plan, run_main, show
 from study.config import ConfigError, DataUnavailable
 from study.design import Design, load_space, make_design
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    options.command = f"python -m study.sweep {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
+    given = sys.argv[1:] if arguments is None else arguments
+    options.command = f"python -m study.sweep {shlex.join(map(without_secret, given))}"
     interrupts = Interrupts()
     try:
         if options.list:
@@ -131,6 +133,10 @@ def run(options: argparse.Namespace, prepared: Prepared, asked_for: str, interru
         is_retry=options.retry,
     )
     if state.is_plan_finished():
+        if not ledger.has_design(design.hash):
+            # Its file is damaged: without a design there is no answer to print.
+            check_places(options, prepared)
+            ledger.record_design(state.design_row)
         exit_code = EXIT_FAILED if say_failures(state) else 0
     else:
         check_places(options, prepared)
@@ -194,9 +200,8 @@ def _print_answer(
     from analysis.fits import SearchEnd, slice_key
     from analysis.report import make_report
     from analysis.report_files import write_report
-    from study.results.store import without_secret
 
-    if f"{design.hash}.parquet" not in ledger.names("designs"):
+    if not ledger.has_design(design.hash):
         if options.json:
             print(json.dumps({"study": design.study, "design": design.hash, "num_planned": 0, "exit_code": exit_code}))
         return exit_code
@@ -214,16 +219,17 @@ def _print_answer(
             show(report.text)
             if earlier is not None:
                 show(f"an answer on digits stood in for this one before: {earlier}")
-            show("compare: make mlflow" + (f" STORAGE={without_secret(options.storage)}" if options.storage else ""))
+            show("compare: make mlflow" + (f" STORAGE={_for_make(options.storage)}" if options.storage else ""))
             sys.stdout.flush()
             interrupts.answer_is_out(exit_code)
     finally:
         # Also where nobody reads on: `| head` wants fewer lines, not fewer files.
         written = write_report(ledger, report.answer)
-    for warning in written.warnings:
+    damage = ledger.damage()
+    for warning in (*damage, *written.warnings):
         print(f"warning: {warning}", file=sys.stderr)
     if options.json:
-        call = {"figure": written.figure, "exit_code": exit_code, "fallback_answer": earlier}
+        call = {"figure": written.figure, "exit_code": exit_code, "fallback_answer": earlier, "damaged": damage}
         print(json.dumps(to_json(report.answer) | call))
         sys.stdout.flush()
         interrupts.answer_is_out(exit_code)
@@ -232,6 +238,11 @@ def _print_answer(
         if place is not None:
             show(f"{name} {place}{more}")
     return exit_code
+
+
+def _for_make(storage: str) -> str:
+    """An address as a shell hands it to make, which has a meaning of its own for dollars."""
+    return shlex.quote(without_secret(storage).replace("$", "$$"))
 
 
 if __name__ == "__main__":

@@ -7,12 +7,13 @@ import dataclasses
 import functools
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import torch
 
+from study.addresses import without_secret
 from study.config import (
     NUMERICS_VERSION,
     ConfigError,
@@ -26,7 +27,7 @@ from study.config import (
 from study.data.datasets import Dataset, load_dataset
 from study.outcome import Outcome
 from study.packing import UNSEEN_GPU_BYTES, num_workers
-from study.provenance import Provenance
+from study.provenance import Provenance, cpu_model
 from study.results.identities import encoder_settings, view_settings
 from study.results.ledger import Ledger, Row
 from study.results.schema import REPLICATES, SCHEMA_VERSION
@@ -52,7 +53,8 @@ _MEASURED = frozenset(column.name for column in REPLICATES if column.is_metric)
 class TaskSettings:
     """What every pack of a sweep shares; none of it is part of a key."""
 
-    ledger_uri: str
+    # It may hold a secret, which no printed settings may show.
+    ledger_uri: str = field(repr=False)
     study_hash: str = ""
     data_root: str | None = None
     executor: ExecutorName = "inline"
@@ -177,7 +179,7 @@ class Artifacts:
 
     def save_error(self, key: str, text: str) -> None:
         """Keep the traceback of a failed attempt."""
-        self._store.write(f"artifacts/{key}/error.txt", text.encode())
+        self._store.write(f"artifacts/{key}/error.txt", without_secret(text).encode())
 
 
 @functools.lru_cache(maxsize=1)
@@ -277,6 +279,7 @@ class TaskRun:
                 "seconds": result.seconds,
                 "device_seconds": result.seconds * self._context.world_size,
                 "device": device,
+                "cpu": cpu_model(),
                 "error": result.note or None,
             }
             rows.append(row)
@@ -306,7 +309,7 @@ def attempt_row(
         "key": replicate.key,
         "attempt": attempt,
         "outcome": str(outcome),
-        "error": error,
+        "error": None if error is None else without_secret(error),
         "study_hash": settings.study_hash,
         "trainer": replicate.config.trainer,
         "seed": replicate.seed,

@@ -63,7 +63,8 @@ def _train(options: argparse.Namespace) -> int:
             use_gpu=options.use_gpu,
             provenance=collect(),
         )
-        run_task(PackTask(settings=settings, replicates=(replicate,), attempts=(1,)))
+        attempt = len(ledger.attempts().get(replicate.key, [])) + 1
+        run_task(PackTask(settings=settings, replicates=(replicate,), attempts=(attempt,)))
     row = ledger.settled()[replicate.key]
     seconds = None if row["seconds"] is None else round(row["seconds"], 1)
     print(json.dumps({"key": row["key"], "outcome": row["outcome"], "seconds": seconds}))

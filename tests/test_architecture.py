@@ -17,6 +17,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     name: frozenset(allowed.split())
     for name, allowed in {
         "study": "",
+        "study.addresses": "",
         "study.config": "",
         "study.outcome": "",
         "study.paper": "study.config",
@@ -39,22 +40,23 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.trainers": "torch study.config study.outcome study.affinity study.losses study.models study.data "
         "study.evaluation study.trainers",
         "study.distributed": "torch study.trainers.loop",
-        "study.results": "study.config study.outcome study.space study.words study.results pyarrow pandas",
-        "study.results.tracking": "study.config study.outcome study.space study.results mlflow",
-        "study.results.__main__": "study.config study.design study.space study.words study.results "
+        "study.results": "study.addresses study.config study.metrics study.outcome study.space study.words "
+        "study.results pyarrow pandas",
+        "study.results.tracking": "study.addresses study.config study.outcome study.space study.results mlflow",
+        "study.results.__main__": "study.addresses study.config study.design study.space study.words study.results "
         "study.command_line analysis.answer",
         "study.packing": "study.config",
         "study.tuning": "study.config study.design study.space optuna",
         "study.limit_seeking": "study.config study.design study.space study.inference study.words",
         "study.searcher": "study.config study.outcome study.design study.space study.tuning study.limit_seeking",
         "study.optuna_sampler": "study.inference optuna numpy",
-        "study.tasks": "torch study.config study.outcome study.packing study.provenance study.data study.trainers "
-        "study.results.identities study.results.ledger study.results.schema study.results.store",
+        "study.tasks": "torch study.addresses study.config study.outcome study.packing study.provenance study.data "
+        "study.trainers study.results.identities study.results.ledger study.results.schema study.results.store",
         "study.workers": "torch study.config study.outcome study.tasks",
         "study.sweep_state": "study.config study.outcome study.packing study.design study.limit_seeking "
         "study.searcher study.tasks study.results.ledger",
         "study.scratch": "study.config",
-        "study.doors": "study.config",
+        "study.doors": "study.addresses study.config",
         "study.interrupts": "",
         "study.ray_start": "ray joblib study.config",
         "study.executors": "ray study.config study.outcome study.packing study.ray_start study.scratch "

@@ -38,6 +38,13 @@ def curve(key: str, value: float = 0.5) -> Row:
     return {"key": key, "attempt": 1, "examples": 600, "metric": "p", "value": value}
 
 
+def planned(index: int, key: str) -> Row:
+    return {
+        "study_hash": "hash", "round": index, "role": "reported", "cell": "{}", "nuisance": "{}", "seed": 101,
+        "key": key, "config": "{}",
+    }  # fmt: skip
+
+
 def parquet(rows: list[Row]) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), buffer)
@@ -165,7 +172,7 @@ class TestTypes:
         assert ledger.read("replicates").schema.names == arrow_schema("replicates").names
 
     def test_a_file_of_the_old_schema_alone_reads_with_nulls(self, ledger: Ledger) -> None:
-        ledger.store.write("replicates/older.parquet", parquet([{"key": "old", "attempt": 1, "outcome": "ok"}]))
+        ledger.store.write("replicates/older.parquet", parquet([{"key": "old", "attempt": 1, "outcome": "diverged"}]))
         assert ledger.settled()["old"]["p"] is None
 
 
@@ -215,14 +222,14 @@ class TestDesignsAndRounds:
         assert {row["study_hash"] for rows in rounds for row in rows} == {first.hash}
 
     def test_a_round_cannot_be_recorded_twice(self, ledger: Ledger) -> None:
-        ledger.record_round("hash", 0, [{"study_hash": "hash", "round": 0, "key": "a"}])
+        ledger.record_round("hash", 0, [planned(0, "a")])
         with pytest.raises(AssertionError):
-            ledger.record_round("hash", 0, [{"study_hash": "hash", "round": 0, "key": "b"}])
+            ledger.record_round("hash", 0, [planned(0, "b")])
         assert [row["key"] for row in ledger.rounds("hash")[0]] == ["a"]
 
     def test_more_than_ten_rounds_stay_in_order(self, ledger: Ledger) -> None:
         for index in range(12):
-            ledger.record_round("hash", index, [{"study_hash": "hash", "round": index, "key": str(index)}])
+            ledger.record_round("hash", index, [planned(index, str(index))])
         assert [rows[0]["key"] for rows in ledger.rounds("hash")] == [str(index) for index in range(12)]
 
 

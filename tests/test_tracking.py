@@ -16,8 +16,9 @@ from study.config import ConfigError, Replicate
 from study.design import Design, make_design
 from study.outcome import Outcome
 from study.results.ledger import Ledger
+from study.results.live_view import LiveView
 from study.results.store import Store
-from study.results.tracking import LiveView, Tracker, default_tracking_uri
+from study.results.tracking import Tracker, default_tracking_uri
 from study.space import Axis
 from tests.synthetic import Result, design_row, drive, fill, known_design, open_state, rise_and_fall, search_space
 

@@ -1,26 +1,30 @@
 """Look at ledgers, and clean up, without running anything: ``python -m study.results status``, ``gc``, ``mlflow``..."""
 
 import argparse
+import contextlib
 import os
+import socket
 import sys
 from collections import Counter
 from collections.abc import Sequence
 
+from study.addresses import without_secret
 from study.command_line import run_main, show
-from study.config import ConfigError, unknown_name_sentence
+from study.config import ConfigError, error_sentence, unknown_name_sentence
 from study.design import find_studies
 from study.results.ledger import Ledger, settle
 from study.results.retention import clean, ends, plan_cleaning, sentence
 from study.results.store import Store, default_storage
-from study.results.tracking import Tracker, default_tracking_uri
+from study.results.tracking import Tracker, default_tracking_uri, in_one_sentence
 from study.space import Values
 from study.words import count
 
-_HOST, _PORT = "127.0.0.1", 5000
+_HOST = "127.0.0.1"
+_PORTS = range(5000, 5100)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code (2 for wrong usage or an unreachable server)."""
+    """Entry point; returns the exit code (2 for wrong usage, or where a server or a file cannot be had)."""
     parser = argparse.ArgumentParser(prog="python -m study.results", description="Look at what the ledger holds.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
@@ -52,28 +56,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.command == "gc":
             for name, ledger in used:
                 collect_garbage(name, ledger, is_dry_run=options.dry_run)
+        elif options.command == "sync-mlflow":
+            sync(used, options.tracking_uri or default_tracking_uri(storage))
         else:
-            tracker = Tracker(options.tracking_uri or default_tracking_uri(storage))
-            for name, ledger in used:
-                for design in ledger.read("designs").to_pylist():
-                    written = tracker.sync(ledger, design["study_hash"])
-                    if options.command == "sync-mlflow":
-                        print(f"{name} {design['study_hash']}: {count(written, 'run')} written, in {tracker.uri}")
-                    elif link := tracker.comparison(name, design["study_hash"]):
-                        print(f"{name} {design['study_hash']}: http://{_HOST}:{_PORT}/{link}", flush=True)
-            if options.command == "mlflow":
-                serve(tracker.uri)
+            serve(used, options.tracking_uri or default_tracking_uri(storage))
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"error: {without_secret(error_sentence(error))}", file=sys.stderr)
         return 2
     return 0
 
 
-def serve(tracking_uri: str) -> None:
-    """Become the MLflow server; ends with Ctrl-C."""
-    server = [sys.executable, "-m", "mlflow", "server", "--host", _HOST, "--port", str(_PORT)]
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.execv(sys.executable, [*server, "--backend-store-uri", tracking_uri])
+def sync(used: Sequence[tuple[str, Ledger]], uri: str) -> None:
+    """Rebuild MLflow's runs of every design; what was deleted there comes back."""
+    tracker = Tracker(uri)
+    for name, ledger in used:
+        for design in ledger.read("designs").to_pylist():
+            with in_one_sentence(uri):
+                written = tracker.sync(ledger, design["study_hash"])
+            show(f"{name} {design['study_hash']}: {count(written, 'run')} written, in {without_secret(uri)}")
+
+
+def serve(used: Sequence[tuple[str, Ledger]], uri: str) -> None:
+    """Print a link for every design and become the MLflow server, unless one was named; it ends with Ctrl-C."""
+    tracker = Tracker(uri)
+    is_served = uri.startswith(("http://", "https://"))
+    port = 0 if is_served else free_port()
+    base = without_secret(uri).rstrip("/") if is_served else f"http://{_HOST}:{port}"
+    for name, ledger in used:
+        for design in ledger.read("designs").to_pylist():
+            with in_one_sentence(uri):
+                tracker.sync(ledger, design["study_hash"])
+                link = tracker.comparison(name, design["study_hash"])
+            if link:
+                print(f"{name} {design['study_hash']}: {base}/{link}", flush=True)
+    if not is_served:
+        # In the environment, for everybody on this machine may read a command and a password in it.
+        os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_BACKEND_STORE_URI": uri}
+        command = [sys.executable, "-m", "mlflow", "server", "--host", _HOST, "--port", str(port)]
+        os.execv(sys.executable, command)
+
+
+def free_port() -> int:
+    """The first port that nobody holds, which is said where it is not the usual one."""
+    for port in _PORTS:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            # As the server will: a port whose last connections are still closing is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((_HOST, port))
+            if port != _PORTS[0]:
+                print(f"port {_PORTS[0]} is taken: MLflow is served at port {port}", file=sys.stderr)
+            return port
+    raise ConfigError(f"ports {_PORTS[0]} to {_PORTS[-1]} are all taken: stop a server on one of them")
 
 
 def collect_garbage(name: str, ledger: Ledger, *, is_dry_run: bool) -> None:
@@ -110,17 +148,25 @@ def print_status(name: str, ledger: Ledger) -> None:
     settled = settle(attempts)
     show(f"{name}  {ledger.store.shown}")
     for design in sorted(ledger.read("designs").to_pylist(), key=lambda row: row["created_at"]):
-        rounds = ledger.rounds(design["study_hash"])
+        label = " exploratory" if design["exploratory"] else ""
+        start = (
+            f"  design {design['study_hash']} {design['variant']}{label}, since {design['created_at']:%Y-%m-%d %H:%M}"
+        )
+        try:
+            rounds = ledger.rounds(design["study_hash"])
+        except ConfigError as error:
+            show(f"{start}: {error}")
+            continue
         keys = {row["key"] for round_ in rounds for row in round_}
         outcomes = Counter(settled[key]["outcome"] if key in settled else "open" for key in keys)
         retried = sum(len(attempts.get(key, [])) > 1 for key in keys)
         words = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
-        label = " exploratory" if design["exploratory"] else ""
         show(
-            f"  design {design['study_hash']} {design['variant']}{label}, since {design['created_at']:%Y-%m-%d %H:%M}: "
-            f"{count(len(rounds), 'round')}, {count(len(keys), 'replicate')}: {words}"
+            f"{start}: {count(len(rounds), 'round')}, {count(len(keys), 'replicate')}: {words}"
             + (f", {retried} retried" if retried else "")
         )
+    for sentence_ in ledger.damage():
+        show(f"  {sentence_}")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,35 @@
 """The ledger: immutable Parquet files that are the only truth of a study.
 
 Replicates are identified by key, so that a finished one serves every design that asks for it. A pack writes its
-curves first; its replicates file is the commit. Nothing is ever rewritten.
+curves first; its replicates file is the commit. Nothing sound is ever rewritten. A damaged file is named, left out and
+never touched by a reader; what it held is made again, and takes its place where it has the same name.
 """
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from study.config import digest
+from study.config import ConfigError, digest
 from study.outcome import FINAL_OUTCOMES, Outcome, is_final
+from study.results.parquet import DamagedFile, decode, encode
 from study.results.schema import TABLES, arrow_schema
+from study.results.soundness import asked_metrics, fault
 from study.results.store import Store
 
 Row = dict[str, Any]
+
+# What becomes of what a damaged file held.
+_CONSEQUENCES = {
+    "designs": "the next run registers its design again",
+    "rounds": "its round is planned again",
+    "replicates": "its replicates run again where they are missing",
+    "curves": "its learning curves are missing",
+    "measurements": "what it held is measured again",
+}
 
 
 class Ledger:
@@ -26,13 +38,22 @@ class Ledger:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._cache: dict[str, pa.Table] = {}
+        self._damaged: dict[str, str] = {}
 
     @classmethod
     def open(cls, storage: str, study: str) -> "Ledger":
         """The ledger of a study, honouring the ``current`` file that ``--fresh`` leaves."""
         root = Store(storage)
         current = root.read(f"{study}/current")
-        return cls(root.child(current.decode().strip() if current else study))
+        if current is None:
+            return cls(root.child(study))
+        name = current.decode(errors="replace").strip()
+        if not re.fullmatch(rf"{re.escape(study)}\.\d+", name):
+            raise ConfigError(
+                f"{root.locate(f'{study}/current')} should name the ledger that --fresh began, such as {study}.1, and "
+                "does not: write that name into it, or delete it to go back to the first one"
+            )
+        return cls(root.child(name))
 
     @classmethod
     def open_fresh(cls, storage: str, study: str) -> "Ledger":
@@ -45,52 +66,90 @@ class Ledger:
         return cls(root.child(f"{study}.{number}"))
 
     def names(self, table: str) -> list[str]:
-        """Names of a table's files."""
+        """Names of a table's files, damaged ones too."""
         return self.store.names(table, ".parquet")
 
     def read(self, table: str) -> pa.Table:
-        """All rows of a table; columns that a file's older schema lacks are null."""
+        """All rows of a table's sound files; of curves those of committed packs."""
         assert table in TABLES
-        pieces = [arrow_schema(table).empty_table()]
-        for name in self.names(table):
-            path = f"{table}/{name}"
-            if path not in self._cache:
-                data = self.store.read(path)
-                assert data is not None, path
-                self._cache[path] = _parse(data)
-            pieces.append(self._cache[path])
-        return pa.concat_tables(pieces, promote_options="default")
+        sound = self._sound(table)
+        if table == "curves":
+            committed = self._sound("replicates")
+            sound = {name: piece for name, piece in sound.items() if name in committed}
+        return pa.concat_tables([arrow_schema(table).empty_table(), *sound.values()])
+
+    def damage(self) -> list[str]:
+        """A sentence about every file that was read by now and is damaged."""
+        return [
+            f"damaged and left out: {self.store.locate(path)} ({reason}); {_CONSEQUENCES[path.split('/')[0]]}"
+            for path, reason in sorted(self._damaged.items())
+        ]
+
+    def _sound(self, table: str) -> dict[str, pa.Table]:
+        """The rows of every sound file of a table, by its name."""
+        self._damaged = {path: why for path, why in self._damaged.items() if not path.startswith(f"{table}/")}
+        found = {name: self._load(table, name) for name in self.names(table)}
+        return {name: piece for name, piece in found.items() if piece is not None}
+
+    def _load(self, table: str, name: str) -> pa.Table | None:
+        """The rows of one file; None where it is damaged, which is noted, and where there is none."""
+        path = f"{table}/{name}"
+        if path not in self._cache:
+            self._damaged.pop(path, None)
+            data = self.store.read(path)
+            if data is None:
+                return None
+            try:
+                self._cache[path] = decode(table, data, self.store.locate(path))
+            except DamagedFile as error:
+                # Read again next time: a worker may have put a sound one in its place.
+                self._damaged[path] = str(error)
+                return None
+        return self._cache[path]
 
     def _write(self, table: str, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        schema = arrow_schema(table)
-        rows = list(rows)
-        unknown = {column for row in rows for column in row} - set(schema.names)
-        assert not unknown, f"columns missing from the schema: {sorted(unknown)}"
-        columns = {field.name: [row.get(field.name) for row in rows] for field in schema}
-        # Built untyped and then cast: a value that does not fit its column raises instead of being cut.
-        data = pa.table({name: pa.array(values) for name, values in columns.items()}).cast(schema)
-        buffer = pa.BufferOutputStream()
-        pq.write_table(data, buffer)
-        self.store.write(f"{table}/{name}.parquet", buffer.getvalue().to_pybytes())
+        path = f"{table}/{name}.parquet"
+        self.store.write(path, encode(table, rows))
+        self._cache.pop(path, None)
+        self._damaged.pop(path, None)
+
+    def has_design(self, study_hash: str) -> bool:
+        """Whether a design is registered."""
+        return self._load("designs", f"{study_hash}.parquet") is not None
 
     def record_design(self, row: Row) -> None:
         """Note a design at its first run; later runs change nothing."""
-        if f"{row['study_hash']}.parquet" not in self.names("designs"):
+        if not self.has_design(row["study_hash"]):
             self._write("designs", row["study_hash"], [row])
 
     def record_round(self, study_hash: str, index: int, rows: list[Row]) -> None:
-        """Record a round before it runs; recorded rounds are read, never recomputed."""
+        """Record a round before it runs; recorded rounds are read, never recomputed, unless their file is damaged."""
         name = f"{study_hash}-{index:04d}"
-        assert f"{name}.parquet" not in self.names("rounds")
+        assert self._load("rounds", f"{name}.parquet") is None
         self._write("rounds", name, rows)
 
     def rounds(self, study_hash: str) -> list[list[Row]]:
-        """The recorded rounds of a design, in order."""
-        by_index: dict[int, list[Row]] = defaultdict(list)
-        for row in self.read("rounds").to_pylist():
-            if row["study_hash"] == study_hash:
-                by_index[row["round"]].append(row)
-        return [by_index[index] for index in sorted(by_index)]
+        """The recorded rounds of a design, in order.
+
+        Damaged ones at the end are planned again, as a function of those before. Raises :class:`ConfigError` for one
+        that later rounds rest on: another one in its place could contradict them.
+        """
+        pattern = re.compile(rf"{re.escape(study_hash)}-(\d{{4,}})\.parquet")
+        numbers = [int(found[1]) for name in self.names("rounds") if (found := pattern.fullmatch(name))]
+        files = [f"{study_hash}-{index:04d}.parquet" for index in range(max(numbers, default=-1) + 1)]
+        pieces = [self._load("rounds", name) for name in files]
+        while pieces and pieces[-1] is None:
+            pieces.pop()
+        rounds = []
+        for name, piece in zip(files, pieces, strict=False):
+            if piece is None:
+                path = f"rounds/{name}"
+                raise ConfigError(
+                    f"{self.store.locate(path)} is {self._damaged.get(path, 'missing')}, and later rounds of the "
+                    "search rest on it: put a copy of it back, or begin anew with --fresh"
+                )
+            rounds.append(piece.to_pylist())
+        return rounds
 
     def append_pack(self, replicates: list[Row], curves: list[Row]) -> None:
         """Write what a pack produced; the replicates file is written last and is the commit."""
@@ -100,10 +159,22 @@ class Ledger:
         self._write("replicates", name, replicates)
 
     def attempts(self) -> dict[str, list[Row]]:
-        """Every key's attempts, oldest first."""
+        """Every key's attempts, oldest first.
+
+        A finding without the numbers that it is judged by is none. It keeps its place as an attempt that the
+        environment spoiled, so that it is tried again.
+        """
+        sound = self._sound("replicates")
+        asked = asked_metrics(
+            self.read("designs").to_pylist(), self.read("rounds").select(["key", "study_hash"]).to_pylist()
+        )
         by_key: dict[str, list[Row]] = defaultdict(list)
-        for row in self.read("replicates").to_pylist():
-            by_key[row["key"]].append(row)
+        for name, piece in sound.items():
+            for row in piece.to_pylist():
+                if why := fault(row, asked.get(row["key"], set())):
+                    self._damaged.setdefault(f"replicates/{name}", f"row {row['key']}: {why}")
+                    row |= {"outcome": str(Outcome.ENVIRONMENT), "error": f"the row of this attempt is damaged: {why}"}
+                by_key[row["key"]].append(row)
         return {key: sorted(rows, key=lambda row: row["attempt"]) for key, rows in by_key.items()}
 
     def settled(self) -> dict[str, Row]:
@@ -117,8 +188,8 @@ class Ledger:
 
         One file by its name, however many there are.
         """
-        data = self.store.read(f"measurements/{measurement_hash(prefix, data_digest, seed, settings)}.parquet")
-        rows = [] if data is None else _parse(data).to_pylist()
+        found = self._load("measurements", f"{measurement_hash(prefix, data_digest, seed, settings)}.parquet")
+        rows = [] if found is None else found.to_pylist()
         return {row["quantity"].removeprefix(prefix): row["value"] for row in rows}
 
     def record_measurements(
@@ -134,14 +205,6 @@ class Ledger:
         }
         rows = [shared | {"quantity": prefix + name, "value": value} for name, value in values.items()]
         self._write("measurements", hash_, rows)
-
-
-def _parse(data: bytes) -> pa.Table:
-    """The table of a Parquet file.
-
-    On one thread: a reader thread that releases Python's buffer while the interpreter ends aborts it.
-    """
-    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
 
 
 def settle(attempts: Mapping[str, list[Row]]) -> dict[str, Row]:

@@ -4,24 +4,30 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
-_TIME = pa.timestamp("us", tz="UTC")
+# By its offset: the name of a zone can be read only where the machine has a database of zones.
+_TIME = pa.timestamp("us", tz="+00:00")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One column: ``is_metric`` marks measurements of a replicate, which may be null."""
+    """One column: ``is_metric`` marks measurements of a replicate, ``is_required`` what is never null."""
 
     name: str
     type: pa.DataType
     meaning: str
     is_metric: bool = False
+    is_required: bool = False
 
 
 def _c(name: str, type_: pa.DataType, meaning: str) -> Column:
     return Column(name=name, type=type_, meaning=meaning)
+
+
+def _needed(name: str, type_: pa.DataType, meaning: str) -> Column:
+    return Column(name=name, type=type_, meaning=meaning, is_required=True)
 
 
 # What a replicate measures at its end, on balanced evaluation batches unless said otherwise.
@@ -60,9 +66,13 @@ _OF_TRAINING = {
 }
 
 REPLICATES = (
-    _c("key", _TEXT, "identity of the replicate: hash of configuration, seed, data and numerics version"),
-    _c("attempt", _INT, "1 for the first attempt at this key"),
-    _c("outcome", _TEXT, "ok, collapsed, diverged (final); out_of_memory, failed, hung, interrupted (tried again)"),
+    _needed("key", _TEXT, "identity of the replicate: hash of configuration, seed, data and numerics version"),
+    _needed("attempt", _INT, "1 for the first attempt at this key"),
+    _needed(
+        "outcome",
+        _TEXT,
+        "ok, collapsed, diverged (final); out_of_memory, failed, hung, interrupted, environment (tried again)",
+    ),
     _c(
         "error",
         _TEXT,
@@ -79,6 +89,7 @@ REPLICATES = (
     _c("seconds", _FLOAT, "wall-clock seconds, this replicate's share of its pack"),
     _c("device_seconds", _FLOAT, "seconds x workers"),
     _c("device", _TEXT, "cpu, or the name of the GPU"),
+    _c("cpu", _TEXT, "model of the CPU of the worker that trained; null where nothing was trained"),
     _c("node_type", _TEXT, "machine architecture and operating system"),
     _c("threads", _INT, "CPU threads per worker"),
     _c("workers_asked", _INT, "workers asked for"),
@@ -106,33 +117,33 @@ REPLICATES = (
 )
 
 CURVES = (
-    _c("key", _TEXT, "replicate"),
-    _c("attempt", _INT, "attempt"),
-    _c("examples", _INT, "training images seen"),
-    _c("metric", _TEXT, "metric"),
+    _needed("key", _TEXT, "replicate"),
+    _needed("attempt", _INT, "attempt"),
+    _needed("examples", _INT, "training images seen"),
+    _needed("metric", _TEXT, "metric"),
     _c("value", _FLOAT, "value"),
 )
 
 ROUNDS = (
-    _c("study_hash", _TEXT, "design"),
-    _c("round", _INT, "number of the round, 0 first"),
-    _c("role", _TEXT, "tuning or reported"),
-    _c("cell", _TEXT, "point of the scientific axes as JSON"),
-    _c("nuisance", _TEXT, "nuisance values as JSON"),
-    _c("seed", _INT, "seed"),
-    _c("key", _TEXT, "replicate"),
-    _c("config", _TEXT, "complete configuration as JSON"),
+    _needed("study_hash", _TEXT, "design"),
+    _needed("round", _INT, "number of the round, 0 first"),
+    _needed("role", _TEXT, "tuning or reported"),
+    _needed("cell", _TEXT, "point of the scientific axes as JSON"),
+    _needed("nuisance", _TEXT, "nuisance values as JSON"),
+    _needed("seed", _INT, "seed"),
+    _needed("key", _TEXT, "replicate"),
+    _needed("config", _TEXT, "complete configuration as JSON"),
 )
 
 DESIGNS = (
-    _c("study_hash", _TEXT, "hash of the canonical design"),
-    _c("study", _TEXT, "name of the study"),
-    _c("variant", _TEXT, "variant of the study"),
-    _c("design", _TEXT, "canonical design as JSON"),
-    _c("exploratory", _BOOL, "whether --set changed the pre-registered design"),
+    _needed("study_hash", _TEXT, "hash of the canonical design"),
+    _needed("study", _TEXT, "name of the study"),
+    _needed("variant", _TEXT, "variant of the study"),
+    _needed("design", _TEXT, "canonical design as JSON"),
+    _needed("exploratory", _BOOL, "whether --set changed the pre-registered design"),
     _c("commit", _TEXT, "git commit when the design was first run"),
     _c("dirty", _BOOL, "whether the code differed from it"),
-    _c("created_at", _TIME, "first run"),
+    _needed("created_at", _TIME, "first run"),
     _c(
         "dataset_fallback",
         _TEXT,
@@ -141,8 +152,8 @@ DESIGNS = (
 )
 
 MEASUREMENTS = (
-    _c("hash", _TEXT, "identity of the measurement"),
-    _c(
+    _needed("hash", _TEXT, "identity of the measurement"),
+    _needed(
         "quantity",
         _TEXT,
         "downstream accuracies (raw_, untrained_) and moments of views' cosines (raw_views_, untrained_views_)",

@@ -2,12 +2,12 @@
 
 import contextlib
 import os
-import re
 import uuid
 from pathlib import Path
 
 from pyarrow import fs
 
+from study.addresses import absolute, is_url, without_secret, without_secret_of
 from study.config import ConfigError, first_line
 
 
@@ -15,33 +15,40 @@ class Store:
     """A folder on a local disk or an object store, addressed by relative POSIX paths."""
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri.rstrip("/")
-        if "://" in uri:
+        if is_url(uri):
             try:
-                self._fs, self._root = fs.FileSystem.from_uri(self.uri)
+                self._fs, self._root = fs.FileSystem.from_uri(uri.rstrip("/"))
             except (OSError, ValueError) as error:
                 raise ConfigError(
-                    f"storage {without_secret(uri)!r} cannot be used ({first_line(error)}): check the URL"
+                    f"storage {without_secret(uri)!r} cannot be used ({without_secret_of(uri, first_line(error))}): "
+                    "check the URL"
                 ) from error
         else:
-            self.uri = str(Path(uri).expanduser().absolute())
-            self._fs, self._root = fs.LocalFileSystem(), self.uri
+            self._fs, self._root = fs.LocalFileSystem(), absolute(uri)
+            if not _is_text(self._root):
+                raise ConfigError(f"storage {uri!r} has a name that is not UTF-8: pass another folder with --storage")
         self._is_local = isinstance(self._fs, fs.LocalFileSystem)
+        self.uri = self._root if self._is_local else uri.rstrip("/")
 
     def child(self, name: str) -> "Store":
-        """The folder ``name`` inside this one; query parameters of a URL stay at its end."""
-        base, mark, query = self.uri.partition("?")
-        return Store(f"{base.rstrip('/')}/{name}{mark}{query}")
+        """The folder ``name`` inside this one."""
+        return Store(self._inside(self.uri, name))
 
     @property
     def shown(self) -> str:
         """The address without a user's key and secret, for people to read."""
-        return without_secret(self.uri)
+        return self.uri if self._is_local else without_secret(self.uri)
 
     def locate(self, path: str) -> str:
-        """Where a file of this folder is, for people to read; query parameters of a URL stay at its end."""
-        base, mark, query = self.shown.partition("?")
-        return f"{base}/{path}{mark}{query}"
+        """Where a file of this folder is, for people to read."""
+        return self._inside(self.shown, path)
+
+    def _inside(self, uri: str, path: str) -> str:
+        """An address below another; query parameters of a URL stay at its end."""
+        if self._is_local:
+            return f"{uri.rstrip('/')}/{path}"
+        base, mark, query = uri.partition("?")
+        return f"{base.rstrip('/')}/{path}{mark}{query}"
 
     @property
     def local_path(self) -> Path | None:
@@ -81,19 +88,22 @@ class Store:
 
     def names(self, folder: str, suffix: str) -> list[str]:
         """Sorted names of the complete files of ``folder`` with ``suffix``."""
-        selector = fs.FileSelector(f"{self._root}/{folder}", allow_not_found=True)
-        names = [info.base_name for info in self._fs.get_file_info(selector) if info.type == fs.FileType.File]
-        return sorted(name for name in names if name.endswith(suffix) and not name.startswith("."))
+        return sorted(info.base_name for info in self._files(folder) if info.base_name.endswith(suffix))
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Bytes of every complete file below ``folder``, at any depth, by its path inside this store."""
-        selector = fs.FileSelector(f"{self._root}/{folder}", allow_not_found=True, recursive=True)
-        infos = [info for info in self._fs.get_file_info(selector) if info.type == fs.FileType.File]
-        return {
-            info.path.removeprefix(f"{self._root}/"): info.size
-            for info in sorted(infos, key=lambda info: info.path)
-            if not info.base_name.startswith(".")
-        }
+        files = sorted(self._files(folder, is_deep=True), key=lambda info: info.path)
+        return {info.path.removeprefix(f"{self._root}/"): info.size for info in files}
+
+    def _files(self, folder: str, *, is_deep: bool = False) -> list[fs.FileInfo]:
+        """The complete files of a folder, none where there is no such folder."""
+        selector = fs.FileSelector(f"{self._root}/{folder}", allow_not_found=True, recursive=is_deep)
+        try:
+            infos = self._fs.get_file_info(selector)
+        except FileNotFoundError:
+            # Arrow looks twice; a folder that is made in between was not there at the first look.
+            return []
+        return [info for info in infos if info.type == fs.FileType.File and not info.base_name.startswith(".")]
 
     def check_writable(self) -> None:
         """Raise :class:`ConfigError` with one sentence where nothing can be written; leaves nothing behind."""
@@ -105,8 +115,8 @@ class Store:
             self.delete(probe)
         except OSError as error:
             raise ConfigError(
-                f"storage {self.shown} cannot be written ({first_line(error)}): pass a folder of yours or a URL with "
-                "--storage, or set STUDY_STORAGE"
+                f"storage {self.shown} cannot be written ({without_secret(first_line(error))}): pass a folder of yours "
+                "or a URL with --storage, or set STUDY_STORAGE"
             ) from error
         finally:
             for place in made:
@@ -115,9 +125,13 @@ class Store:
                     place.rmdir()
 
 
-def without_secret(uri: str) -> str:
-    """A URL without the key and secret before its host."""
-    return re.sub(r"(?<=://)[^/@]*@", "", uri)
+def _is_text(path: str) -> bool:
+    """Whether a path has a form in UTF-8, which Arrow needs: bytes of other encodings have none."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def default_storage() -> str:

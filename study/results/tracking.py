@@ -7,19 +7,21 @@ that syncing twice changes nothing and everything can be rebuilt from the ledger
 
 import contextlib
 import json
+import logging
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from study.addresses import absolute, is_url, without_secret, without_secret_of
 from study.config import ConfigError, digest, error_sentence
 from study.outcome import MEASURED_OUTCOMES, Outcome
 from study.results.ledger import Ledger, Row
 from study.results.lock import waiting_lock
 from study.results.schema import METRICS
-from study.results.store import user_folder, without_secret
+from study.results.store import user_folder
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -33,9 +35,9 @@ def default_tracking_uri(storage: str) -> str:
     """``$MLFLOW_TRACKING_URI``, else a SQLite file in a local storage or in the per-user data folder."""
     if from_environment := os.environ.get("MLFLOW_TRACKING_URI"):
         return from_environment
-    if "://" in storage:
+    if is_url(storage):
         return f"{SQLITE}{Path(user_folder()).absolute() / 'mlflow.db'}"
-    folder = Path(storage).absolute()
+    folder = Path(absolute(storage))
     # MLflow takes what follows a question mark in the path of its database for options, and %20 for a space.
     if {*"?%"} & {*str(folder)}:
         return f"{SQLITE}{Path(user_folder()).absolute() / f'mlflow-{digest(str(folder), length=8)}.db'}"
@@ -44,7 +46,7 @@ def default_tracking_uri(storage: str) -> str:
 
 def sqlite_file(uri: str) -> Path | None:
     """The file of a SQLite database, None for any other place."""
-    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+    return Path(uri.removeprefix(SQLITE).partition("?")[0]) if uri.startswith(SQLITE) else None
 
 
 def _client(uri: str) -> Any:
@@ -55,6 +57,9 @@ def _client(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     utils.MAX_RETRY_COUNT = 1
+    # What it would log of a failure, with a traceback, is raised too.
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     file = sqlite_file(uri)
     # Two processes that create the tables of one new database at once would both fail.
     with contextlib.nullcontext() if file is None else waiting_lock(file.with_name(f"{file.name}.lock")):
@@ -63,19 +68,28 @@ def _client(uri: str) -> Any:
     return client
 
 
+@contextlib.contextmanager
+def in_one_sentence(uri: str) -> Iterator[None]:
+    """Turn whatever MLflow raises in the block into a :class:`ConfigError` that says what to do."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    # Databases, drivers, servers, plugins: there is no list of what they raise.
+    except Exception as error:
+        cause = without_secret_of(uri, error_sentence(error))
+        raise ConfigError(
+            f"MLflow at {without_secret(uri)} does not answer ({cause}): check --tracking-uri, or leave it out for a "
+            "local file, which can be moved away and is made anew from the ledger"
+        ) from error
+
+
 class Tracker:
     """Writes one ledger's state to MLflow."""
 
     def __init__(self, uri: str) -> None:
-        try:
+        with in_one_sentence(uri):
             self._client = _client(uri)
-        # Databases, drivers, servers, plugins: there is no list of what they raise.
-        except Exception as error:
-            shown, cause = without_secret(uri), without_secret(error_sentence(error))
-            raise ConfigError(
-                f"MLflow at {shown} does not answer ({cause}): check --tracking-uri, or leave it out for a local file, "
-                "which can be moved away and is made anew from the ledger"
-            ) from error
         self.uri = uri
         self._seen: dict[str, str] = {}
 
@@ -101,11 +115,14 @@ class Tracker:
         for (role, cell, nuisance), rows in groups.items():
             name = _child_name(role, json.loads(cell), json.loads(nuisance))
             contents = digest([[row["key"], row["attempt"]] for row in rows])
-            old = runs.get((name, parent))
-            if old is not None and old.data.tags.get(_STATE_TAG) == contents:
+            old = runs.get((name, parent), [])
+            current = [run for run in old if run.data.tags.get(_STATE_TAG) == contents][:1]
+            # More than one where a deleted experiment was restored: it comes back with the runs that were replaced.
+            for run in old:
+                if run not in current:
+                    self._client.delete_run(run.info.run_id)
+            if current:
                 continue
-            if old is not None:
-                self._client.delete_run(old.info.run_id)
             self._child(experiment, parent, name, contents, role, rows, curves)
             written += 1
         if groups:
@@ -120,10 +137,11 @@ class Tracker:
         if found is None:
             return None
         runs = self._runs(found.experiment_id)
-        parents = {run.info.run_id for run in runs.values() if run.data.tags.get("study.design") == study_hash}
+        everything = [(*place, run) for place, found_ in runs.items() for run in found_]
+        parents = {run.info.run_id for *_, run in everything if run.data.tags.get("study.design") == study_hash}
         reported = [
             run.info.run_id
-            for (name, parent), run in sorted(runs.items(), key=lambda item: item[1].info.start_time)
+            for name, parent, run in sorted(everything, key=lambda item: item[-1].info.start_time)
             if parent in parents and name.startswith("reported")
         ]
         ids, experiments = (quote(json.dumps(value)) for value in (reported, [found.experiment_id]))
@@ -141,26 +159,40 @@ class Tracker:
         place = None if file is None else (file.parent / "mlflow-artifacts").as_uri()
         return self._client.create_experiment(study, artifact_location=place)
 
-    def _runs(self, experiment: str) -> dict[tuple[str, str | None], Any]:
-        found, token = {}, None
+    def _runs(self, experiment: str) -> dict[tuple[str, str | None], list[Any]]:
+        """The runs of an experiment by name and parent."""
+        found: dict[tuple[str, str | None], list[Any]] = defaultdict(list)
+        token = None
         while True:
             page = self._client.search_runs([experiment], max_results=1000, page_token=token)
             for run in page:
-                found[run.info.run_name, run.data.tags.get(_PARENT_TAG)] = run
+                found[run.info.run_name, run.data.tags.get(_PARENT_TAG)].append(run)
             token = page.token
             if not token:
                 return found
 
-    def _parent(self, experiment: str, design: Row, runs: dict[tuple[str, str | None], Any]) -> str:
+    def _parent(self, experiment: str, design: Row, runs: dict[tuple[str, str | None], list[Any]]) -> str:
         name = f"{design['variant']} {design['study_hash']}"
         if (name, None) in runs:
-            return runs[name, None].info.run_id
+            return runs[name, None][0].info.run_id
+        if deleted := self._deleted_parent(experiment, design["study_hash"]):
+            # With it its children are found again: a new one would leave them orphaned beside their copies.
+            self._client.restore_run(deleted)
+            return deleted
         created = int(design["created_at"].timestamp() * 1000)
         tags = {"study.design": design["study_hash"]}
         run = self._client.create_run(experiment, start_time=created, run_name=name, tags=tags)
         self._client.set_tag(run.info.run_id, "study.exploratory", str(design["exploratory"]).lower())
         self._client.set_tag(run.info.run_id, "study.canonical", design["design"])
         return run.info.run_id
+
+    def _deleted_parent(self, experiment: str, study_hash: str) -> str | None:
+        from mlflow.entities import ViewType
+
+        found = self._client.search_runs(
+            [experiment], f"tags.`study.design` = '{study_hash}'", ViewType.DELETED_ONLY, max_results=1
+        )
+        return found[0].info.run_id if found else None
 
     def _child(
         self,
@@ -195,47 +227,6 @@ class Tracker:
             if count:
                 self._client.log_batch(run.info.run_id, tags=[RunTag(f"study.{outcome}", str(count))])
         self._client.set_terminated(run.info.run_id, end_time=finished)
-
-
-class LiveView:
-    """MLflow beside a sweep: whatever it raises is a sentence, and the sweep goes on."""
-
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
-        self._tracker: Tracker | None = None
-        self._said: set[str] = set()
-        self.num_failures = 0
-
-    def require(self) -> None:
-        """Raise :class:`ConfigError` where MLflow cannot be reached now."""
-        self._opened()
-
-    def open(self) -> list[str]:
-        """Set MLflow up, which may take seconds; returns what there is to say."""
-        return self._tried(lambda: None)
-
-    def sync(self, ledger: Ledger, study_hash: str) -> list[str]:
-        """:meth:`Tracker.sync`; returns what there is to say, every sentence once."""
-        return self._tried(lambda: self._opened().sync(ledger, study_hash))
-
-    def _opened(self) -> Tracker:
-        if self._tracker is None:
-            self._tracker = Tracker(self._uri)
-        return self._tracker
-
-    def _tried(self, act: Callable[[], object]) -> list[str]:
-        try:
-            self._opened()
-            act()
-        # Databases, servers, plugins: there is no list of what they raise, and a view must not stop a sweep.
-        except Exception as error:
-            self.num_failures += 1
-            cause = str(error) if isinstance(error, ConfigError) else error_sentence(error)
-            sentence = without_secret(f"MLflow could not be written ({cause})")
-            if sentence not in self._said:
-                self._said.add(sentence)
-                return [f"{sentence}; the sweep goes on"]
-        return []
 
 
 def _child_name(role: str, point: dict[str, Any], nuisance: dict[str, Any]) -> str:
