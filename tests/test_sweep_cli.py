@@ -63,7 +63,7 @@ def num_syncs() -> list[int]:
 def no_ray(monkeypatch: pytest.MonkeyPatch, num_syncs: list[int]) -> Callable[[ResultOf], None]:
     """Replaces Ray by a loop that invents each pack's results, and MLflow by nothing."""
     from study import executors, ray_start
-    from study.results import tracking
+    from study.results import live_view
 
     class NoTracker:
         def __init__(self, uri: str) -> None:
@@ -93,7 +93,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch, num_syncs: list[int]) -> Callable[[R
         monkeypatch.setattr(ray_start, "start_ray", lambda address, needs_dashboard, niceness: None)
         monkeypatch.setattr(ray_start, "stop_ray", lambda: None)
         monkeypatch.setattr(executors, "plan_room", lambda state, asked, share, shape, is_local: 1)
-        monkeypatch.setattr(tracking, "Tracker", NoTracker)
+        monkeypatch.setattr(live_view, "Tracker", NoTracker)
 
     return use
 
