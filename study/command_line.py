@@ -9,33 +9,50 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from typing import TextIO
 
-from study.config import ConfigError, Scalar, parse_value
+from study.config import ConfigError, Scalar, error_sentence, parse_value
 from study.design import NUM_BORROWED, Design, PlanSize, find_studies, load_space, plan_size
 from study.packing import GPU_SHARES
 from study.words import count, count_range, wrapped
 
-EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
+EXIT_BROKEN_PIPE, EXIT_UNWRITTEN = 128 + signal.SIGPIPE, 5
 # Columns of the names in a plan.
 _PLAN_INDENT = 12
 _SHARES = {f"1/{round(1 / share)}" if share < 1 else "1": share for share in GPU_SHARES}
 
 
 def run_main(main: Callable[[], int]) -> int:
-    """The exit code of a command; where its reader has gone away (``| head``) that of a broken pipe, without a word."""
+    """The exit code of a command; where its reader has gone away (``| head``) that of a broken pipe, without a word.
+
+    Once everything is written a signal does not change the exit code any more.
+    """
     _secure_streams()
     try:
         code = main()
         sys.stdout.flush()
         sys.stderr.flush()
-        return code
     except BrokenPipeError:
-        # What is still buffered has no reader: the interpreter would complain of it at its end.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(nowhere, stream.fileno())
-        return EXIT_BROKEN_PIPE
+        code = EXIT_BROKEN_PIPE
+        _write_to_nowhere(sys.stdout, sys.stderr)
+    except OSError as error:
+        # What is still buffered cannot be written, such as to a full disk.
+        code = EXIT_UNWRITTEN
+        _write_to_nowhere(sys.stdout)
+        print(f"error: the output could not be written ({error_sentence(error)})", file=sys.stderr)
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+    return code
+
+
+def _write_to_nowhere(*streams: TextIO) -> None:
+    """Let what is still buffered vanish: the interpreter would complain of it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream.fileno())
 
 
 def _secure_streams() -> None:

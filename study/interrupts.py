@@ -13,13 +13,15 @@ class Interrupts:
     """The signals that end a sweep (a closed terminal's too); the first one is remembered in ``received``.
 
     ``on_stop`` is called at once, amid whatever runs: a batch system kills seconds after its signal. Then
-    KeyboardInterrupt unwinds the program, for SIGTERM too; a second signal ends the process where it stands.
+    KeyboardInterrupt unwinds the program, for SIGTERM too; a second signal says ``farewell`` and ends the process where
+    it stands.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.on_stop: Callable[[], None] = lambda: None
         self.trouble: Exception | None = None
+        self.farewell = ""
         self._is_recorded = False
 
     def install(self) -> None:
@@ -30,6 +32,8 @@ class Interrupts:
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         if self._is_recorded:
+            # Below Python's streams: they may be in the middle of a line.
+            os.write(2, self.farewell.encode(errors="replace"))
             os._exit(self.exit_code)
         if self.received is None:
             self.note(number)

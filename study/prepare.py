@@ -39,7 +39,9 @@ def prepare(options: argparse.Namespace, design: Design, replicates: int) -> Pre
     from study.results.tracking import default_tracking_uri
     from study.tasks import device_for
     from study.trainers.batch import check_evaluation
+    from study.trainers.loop import checkpoint_seconds
 
+    checkpoint_seconds()
     storage = options.storage or default_storage()
     if options.executor == "inline" and options.workers_per_trial > 1:
         raise ConfigError("--executor inline has one worker: use --executor train with --workers-per-trial")

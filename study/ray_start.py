@@ -6,6 +6,8 @@ import os
 import secrets
 import socket
 import tempfile
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Ray reads these when it is imported or started. The health check interval bounds how long a report waits. Tune's own
@@ -17,6 +19,7 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
 
+import psutil
 import ray
 from joblib import cpu_count
 
@@ -52,7 +55,11 @@ def start_ray(address: str, *, needs_dashboard: bool, niceness: int | None = Non
 
 def _start_here(needs_dashboard: bool, niceness: int | None) -> None:
     # Ray's default is 15, with which workers nearly stand still beside a busy program.
-    os.environ[NICENESS] = str(niceness) if niceness is not None else os.environ.get(NICENESS, "0")
+    text = str(niceness) if niceness is not None else os.environ.get(NICENESS) or "0"
+    if not text.isdecimal() or int(text) > 19:
+        # Ray's processes die of it without a word.
+        raise ConfigError(f"{NICENESS} takes a whole number from 0 to 19, not {text!r}")
+    os.environ[NICENESS] = text
     # A busy machine takes longer than the half minute that Ray allows.
     os.environ.setdefault(START_WAIT, str(_START_SECONDS))
     _do_without_an_account()
@@ -110,6 +117,35 @@ def _probe(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()
+
+
+@contextlib.contextmanager
+def watched(on_end: Callable[[], None]) -> Iterator[None]:
+    """Call ``on_end`` from a thread when a Ray on this machine loses a process that it cannot do without.
+
+    Tune would wait for ever for a raylet, and without its GCS Ray ends the program after a minute.
+    """
+    vital = [process for process in psutil.Process().children() if process.name() in ("raylet", "gcs_server")]
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(1):
+            if not all(map(_is_alive, vital)):
+                on_end()
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        is_over.set()
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def stop_ray() -> None:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ def run_open_rounds(
         remove_abandoned()
         started = time.monotonic()
         interrupts.on_stop = state.interrupt
+        how_to_go_on = f"everything finished is kept; to go on from here:\n{options.command}"
+        interrupts.farewell = f"ended: {how_to_go_on}\n"
         with ProgressDisplay(state, on_unread=interrupts.on_unread) as display:
             if unguarded:
                 display.say(unguarded)
@@ -44,7 +47,9 @@ def run_open_rounds(
                 interrupts.note()
                 if interrupts.trouble is not None:
                     display.say(f"what was running could not be recorded ({error_sentence(interrupts.trouble)})")
-                display.say(f"interrupted: everything finished is kept; to go on from here:\n{options.command}")
+                if not state.trouble:
+                    display.say(f"interrupted: {how_to_go_on}")
+                interrupts.farewell = ""
             finally:
                 _stop_ray()
             num_tuning, num_reported = state.num_by_role()
@@ -52,7 +57,8 @@ def run_open_rounds(
                 f"swept for {duration(time.monotonic() - started)}: {num_tuning} tuning and {num_reported} reported "
                 "replicates in the ledger"
             )
-    return interrupts.exit_code if interrupts.received is not None else _exit_code(state)
+    is_stopped = interrupts.received is not None and not state.trouble
+    return interrupts.exit_code if is_stopped else _exit_code(state)
 
 
 def _run(
@@ -63,7 +69,7 @@ def _run(
     display: ProgressDisplay,
 ) -> None:
     from study.executors import has_gpus, plan_room, run_rounds
-    from study.ray_start import start_ray
+    from study.ray_start import start_ray, watched
 
     with interrupts.kept_through_ray():
         start_ray(prepared.address, needs_dashboard=prepared.executor == "train", niceness=options.niceness)
@@ -86,8 +92,13 @@ def _run(
     def on_pack_end() -> None:
         say(view.sync(state.ledger, state.design.hash))
 
+    def on_ray_end() -> None:
+        state.stop_for("Ray's own processes on this machine ended (killed, or for memory)")
+        signal.raise_signal(signal.SIGINT)
+
     say(view.open())
-    run_rounds(state, width, display.on_event, on_pack_end)
+    with watched(on_ray_end):
+        run_rounds(state, width, display.on_event, on_pack_end)
     display.on_event()
     on_pack_end()
     if view.num_failures:
@@ -144,8 +155,8 @@ def say_failures(state: "SweepState") -> bool:
     given_up = sum(row["key"] in state.settled for row in failed)
     if given_up:
         print(
-            f"{count(given_up, 'replicate')} failed at least {MAX_ATTEMPTS} times by their own fault and are not tried "
-            "again: --retry tries them once more",
+            f"{count(given_up, 'replicate')} of them failed alone {MAX_ATTEMPTS} times or more and will not be tried "
+            "again, but with --retry",
             file=sys.stderr,
         )
     if len(failed) > given_up:

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 
 from study.addresses import without_secret
 from study.command_line import build_parser, parse_overrides, print_list, print_plan, run_main, show
-from study.config import ConfigError, DataUnavailable
+from study.config import ConfigError, DataUnavailable, error_sentence
 from study.design import Design, load_space, make_design
 from study.doors import absolute_paths
 from study.fallback import earlier_answer, sentence, stand_in
 from study.interrupts import Interrupts
 from study.prepare import Prepared, prepare
 from study.provenance import Provenance
-from study.session import EXIT_BUDGET, EXIT_FAILED, EXIT_USAGE, run_open_rounds, say_failures
+from study.session import EXIT_BUDGET, EXIT_FAILED, EXIT_STORAGE, EXIT_USAGE, run_open_rounds, say_failures
 
 if TYPE_CHECKING:
     from study.limit_seeking import SliceState
@@ -37,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
     given = sys.argv[1:] if arguments is None else arguments
-    options.command = f"python -m study.sweep {shlex.join(map(without_secret, given))}"
+    # To go on is not to begin anew once more.
+    resuming = (without_secret(item) for item in given if item != "--fresh")
+    options.command = f"python -m study.sweep {shlex.join(resuming)}"
     interrupts = Interrupts()
     try:
         if options.list:
@@ -49,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"error: {without_secret(error_sentence(error))}", file=sys.stderr)
+        return EXIT_STORAGE
     except KeyboardInterrupt:
         print("interrupted: nothing was running", file=sys.stderr)
         return interrupts.exit_code

@@ -71,6 +71,8 @@ class SweepState:
         self._work_at_start = self._work_done()
 
     def _refresh(self) -> None:
+        if not self.ledger.has_rounds(self.design.hash, len(self.rounds)):
+            raise FileNotFoundError("rounds that were recorded are gone")
         self.attempts = self.ledger.attempts()
         self.settled = settle(self.attempts)
         if self.is_retry:
@@ -133,8 +135,12 @@ class SweepState:
         return tuple(state for state in self.slice_states() if not state.is_settled and not state.points)
 
     def num_by_role(self) -> tuple[int, int]:
-        """Settled replicates that tuned nuisances, and those that are reported."""
-        settled = {e.replicate.key: e.role for e in self.entries if e.replicate.key in self.settled}
+        """Replicates with a finding: those that tuned nuisances, and those that are reported."""
+        settled = {
+            entry.replicate.key: entry.role
+            for entry in self.entries
+            if (row := self.settled.get(entry.replicate.key)) and Outcome(row["outcome"]) in FINAL_OUTCOMES
+        }
         return sum(role == "tuning" for role in settled.values()), sum(role == "reported" for role in settled.values())
 
     def _fill_queue(self) -> bool:
@@ -259,9 +265,9 @@ class SweepState:
             )
 
     def lose_storage(self, error: OSError) -> None:
-        """Stop where the ledger can no longer be written."""
+        """Stop where the ledger can no longer be written, or is no longer what it was."""
         self.is_storage_lost = True
-        self.stop_for(f"the storage {self.ledger.store.shown} can no longer be written ({first_line(error)})")
+        self.stop_for(f"the storage {self.ledger.store.shown} cannot be used any more ({first_line(error)})")
 
     def stop_for(self, trouble: str) -> None:
         """Hand out nothing more; the first reason is kept."""

@@ -154,7 +154,8 @@ class Artifacts:
         if data is None:
             return None
         try:
-            return torch.load(io.BytesIO(data), weights_only=True)
+            state = torch.load(io.BytesIO(data), weights_only=True)
+            return state if isinstance(state, dict) else None
         except MemoryError:
             raise
         # There is no list of what torch raises for bytes that are no checkpoint.

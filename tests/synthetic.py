@@ -152,6 +152,8 @@ def design_row(design: Design, **changes: Any) -> dict[str, Any]:
 def fill(ledger: Ledger, design: Design, result_of: ResultOf, replicates: int = 5, **changes: Any) -> SweepState:
     """Run a whole invented study into a ledger."""
     state = open_state(ledger, design, replicates, **changes)
+    # The ledger as it was opened: a fresh one becomes the current one with its first round.
+    state.ledger = ledger
     drive(state, result_of)
     return state
 

@@ -58,11 +58,11 @@ ALLOWED: dict[str, frozenset[str]] = {
         "study.scratch": "study.config",
         "study.doors": "study.addresses study.config",
         "study.interrupts": "",
-        "study.ray_start": "ray joblib study.config",
+        "study.ray_start": "ray joblib psutil study.config",
         "study.executors": "ray study.config study.outcome study.packing study.ray_start study.scratch "
         "study.sweep_state study.tasks study.workers study.distributed",
         "study.prepare": "study.command_line study.config study.design study.provenance study.data study.results "
-        "study.searcher study.tasks study.trainers.batch",
+        "study.searcher study.tasks study.trainers.batch study.trainers.loop",
         "study.session": "study.config study.interrupts study.outcome study.progress study.prepare study.sweep_state "
         "study.executors study.ray_start study.scratch study.results study.words",
         "study.progress": "rich study.searcher study.sweep_state study.words",

@@ -241,26 +241,28 @@ class TestFresh:
         yield before
         assert ledger.names("replicates") == before
 
-    def test_a_fresh_ledger_is_empty_and_later_commands_find_it(self, storage: str, old: list[str]) -> None:
+    def test_a_fresh_ledger_is_empty_and_later_commands_find_it_from_its_first_round_on(
+        self, storage: str, old: list[str]
+    ) -> None:
         fresh = Ledger.open_fresh(storage, "known")
         assert fresh.names("replicates") == []
         assert fresh.store.uri == Store(storage).child("known.1").uri
+        assert Ledger.open(storage, "known").store.uri == Store(storage).child("known").uri
+        fill(fresh, known_design(), rise_and_fall)
         assert Ledger.open(storage, "known").store.uri == fresh.store.uri
 
     def test_the_next_fresh_ledger_has_the_next_number(self, storage: str, old: list[str]) -> None:
-        first = Ledger.open_fresh(storage, "known")
+        first, second = (Ledger.open_fresh(storage, "known") for _ in range(2))
+        assert first.store.uri == second.store.uri, "the first one was never used"
         fill(first, known_design(), rise_and_fall)
         second = Ledger.open_fresh(storage, "known")
         assert second.store.uri == Store(storage).child("known.2").uri
+        fill(second, known_design(), rise_and_fall)
         assert first.names("replicates")
         assert Ledger.open(storage, "known").store.uri == second.store.uri
 
-    def test_a_fresh_ledger_that_was_never_used_is_used_next_time(self, storage: str, old: list[str]) -> None:
-        Ledger.open_fresh(storage, "known")
-        assert Ledger.open_fresh(storage, "known").store.uri == Store(storage).child("known.1").uri
-
     def test_another_study_keeps_its_ledger(self, storage: str, old: list[str]) -> None:
-        Ledger.open_fresh(storage, "known")
+        fill(Ledger.open_fresh(storage, "known"), known_design(), rise_and_fall)
         assert Ledger.open(storage, "other").store.uri == Store(storage).child("other").uri
 
 

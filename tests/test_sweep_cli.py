@@ -558,7 +558,7 @@ class TestExitCodes:
         capsys.readouterr()
         assert sweep.main(["smoke", "--storage", str(storage)]) == 3
         err = capsys.readouterr().err
-        assert "3 replicates failed at least 3 times by their own fault and are not tried again: --retry" in err
+        assert "3 replicates of them failed alone 3 times or more and will not be tried again, but with --retry" in err
         no_ray(rise_and_fall)
         assert sweep.main(["smoke", "--storage", str(storage)]) == 3
         assert sweep.main(["smoke", "--storage", str(storage), "--retry"]) == 0
@@ -578,7 +578,7 @@ class TestExitCodes:
         no_ray(result_of)
         assert sweep.main(["smoke", "--storage", str(storage)]) == 5
         err = capsys.readouterr().err
-        assert "can no longer be written ([Errno 28] No space left on device); everything finished is kept" in err
+        assert "cannot be used any more ([Errno 28] No space left on device); everything finished is kept" in err
         no_ray(rise_and_fall)
         assert sweep.main(["smoke", "--storage", str(storage)]) == 0
 

@@ -326,6 +326,15 @@ class TestFailures:
         assert waiting.is_plan_finished()
         assert drive(waiting, rise_and_fall) == []
 
+    def test_rounds_that_disappear_are_noticed(self, ledger: Ledger, design: Design) -> None:
+        state = open_state(ledger, design)
+        task = state.next_task(is_idle=True)
+        assert task is not None
+        commit(task, rise_and_fall)
+        ledger.store.delete(f"rounds/{ledger.names('rounds')[0]}")
+        with pytest.raises(FileNotFoundError, match="rounds that were recorded are gone"):
+            state.note_complete(task)
+
     def test_a_pack_that_leaves_no_row_stops_the_sweep(self, ledger: Ledger, design: Design) -> None:
         state = open_state(ledger, design)
         task = state.next_task(is_idle=True)

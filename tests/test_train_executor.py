@@ -204,7 +204,7 @@ def test_a_ledger_that_can_no_longer_be_written_stops_the_sweep(
     monkeypatch.setattr(Store, "write", full)
     searcher.on_trial_complete("pack", error=True)
     assert state.is_storage_lost
-    assert "can no longer be written ([Errno 28] No space left on device)" in state.trouble
+    assert "cannot be used any more ([Errno 28] No space left on device)" in state.trouble
     assert searcher.suggest("next") == executors.Searcher.FINISHED
 
 

@@ -8,7 +8,7 @@ never touched by a reader; what it held is made again, and takes its place where
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -39,6 +39,7 @@ class Ledger:
         self.store = store
         self._cache: dict[str, pa.Table] = {}
         self._damaged: dict[str, str] = {}
+        self._adopt: Callable[[], None] = lambda: None
 
     @classmethod
     def open(cls, storage: str, study: str) -> "Ledger":
@@ -57,13 +58,17 @@ class Ledger:
 
     @classmethod
     def open_fresh(cls, storage: str, study: str) -> "Ledger":
-        """A new, empty ledger STORAGE/NAME.N that later commands find; what was there stays where it is."""
+        """A new, empty ledger STORAGE/NAME.N; what was there stays where it is.
+
+        Later commands find it from its first round on: one that could not begin has changed nothing.
+        """
         root = Store(storage)
         number = 1
         while Ledger(root.child(f"{study}.{number}")).names("designs"):
             number += 1
-        root.write(f"{study}/current", f"{study}.{number}\n".encode())
-        return cls(root.child(f"{study}.{number}"))
+        fresh = cls(root.child(f"{study}.{number}"))
+        fresh._adopt = lambda: root.write(f"{study}/current", f"{study}.{number}\n".encode())
+        return fresh
 
     def names(self, table: str) -> list[str]:
         """Names of a table's files, damaged ones too."""
@@ -127,6 +132,7 @@ class Ledger:
         name = f"{study_hash}-{index:04d}"
         assert self._load("rounds", f"{name}.parquet") is None
         self._write("rounds", name, rows)
+        self._adopt()
 
     def rounds(self, study_hash: str) -> list[list[Row]]:
         """The recorded rounds of a design, in order.
@@ -150,6 +156,10 @@ class Ledger:
                 )
             rounds.append(piece.to_pylist())
         return rounds
+
+    def has_rounds(self, study_hash: str, number: int) -> bool:
+        """Whether the files of so many rounds of a design are there."""
+        return {f"{study_hash}-{index:04d}.parquet" for index in range(number)} <= {*self.names("rounds")}
 
     def append_pack(self, replicates: list[Row], curves: list[Row]) -> None:
         """Write what a pack produced; the replicates file is written last and is the commit."""

@@ -26,8 +26,12 @@ def only_driver(store: Store, study_hash: str) -> Iterator[str]:
         yield ""
         return
     path = folder / "locks" / study_hash
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = path.open("a+")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({first_line(error)}): whose ledger is it?") from error
+    with held as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -50,10 +54,10 @@ def only_driver(store: Store, study_hash: str) -> Iterator[str]:
 def _holder(text: str) -> str:
     try:
         holder: dict[str, Any] = json.loads(text)
-    except ValueError:
+        return f"by process {holder['pid']} on {holder['host']} since {holder['since']}"
+    except (ValueError, TypeError, KeyError):
         # It writes its name just after it took the lock.
         return "by another process"
-    return f"by process {holder['pid']} on {holder['host']} since {holder['since']}"
 
 
 @contextlib.contextmanager

@@ -41,6 +41,7 @@ TRAINERS: dict[str, Trainer[Any]] = {
 _MAX_STEPS_PER_REPORT = 500
 # What a checkpoint holds; another format is as good as no checkpoint.
 _CHECKPOINT_FORMAT = 2
+_CHECKPOINT_FIELDS = {"step", "seconds", "bad_step", "curves", "sums", "counts", "optimizer", "buffers"}
 # Measured once in a run, at whichever step: what they describe is not the end of training.
 _ONCE = ("first_step_norm", "first_step_variance", "escape_step")
 
@@ -55,8 +56,13 @@ class CheckpointStore(Protocol):
     def delete(self, key: str) -> None: ...
 
 
-def _checkpoint_seconds() -> float:
-    return float(os.environ.get("STUDY_CHECKPOINT_SECONDS", "30"))
+def checkpoint_seconds() -> float:
+    """Seconds between two checkpoints of a pack: ``$STUDY_CHECKPOINT_SECONDS``, else 30."""
+    text = os.environ.get("STUDY_CHECKPOINT_SECONDS") or "30"
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"STUDY_CHECKPOINT_SECONDS takes a number of seconds, not {text!r}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +79,7 @@ class RunContext:
     wrap: Callable[[nn.Module], nn.Module] = lambda model: model
     sum_over_workers: Callable[[torch.Tensor], torch.Tensor] = lambda values: values
     checkpoints: CheckpointStore | None = None
-    checkpoint_seconds: float = field(default_factory=_checkpoint_seconds)
+    checkpoint_seconds: float = field(default_factory=checkpoint_seconds)
     encoder_rows: int | None = None
 
 
@@ -360,9 +366,9 @@ class PackRun:
         if self._context.checkpoints is None:
             return
         states = [self._context.checkpoints.load(member.replicate.key) for member in self._members]
-        if any(state is None or state.get("format") != _CHECKPOINT_FORMAT for state in states):
+        found = [state for state in states if state is not None and state.get("format") == _CHECKPOINT_FORMAT]
+        if len(found) < len(states) or any(_CHECKPOINT_FIELDS - state.keys() for state in found):
             return
-        found = [state for state in states if state is not None]
         if len({state["step"] for state in found}) != 1:
             return
         for index, (member, state) in enumerate(zip(self._members, found, strict=True)):

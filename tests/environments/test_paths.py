@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from study import sweep
+from study.addresses import absolute as place
 from study.config import ConfigError
-from study.doors import absolute_paths, place, tracking_place
+from study.doors import absolute_paths, tracking_place
 
 
 def options(**changes: str | None) -> argparse.Namespace:

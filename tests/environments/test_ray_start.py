@@ -2,6 +2,8 @@
 
 import getpass
 import os
+import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,25 @@ def test_workers_share_the_processor_fairly_unless_someone_says_otherwise(
         monkeypatch.setenv(ray_start.NICENESS, variable)
     start(given)
     assert os.environ[ray_start.NICENESS] == expected
+
+
+@pytest.mark.parametrize("text", ["abc", "50", "-1"])
+def test_a_niceness_that_ray_would_die_of_is_refused(
+    text: str, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ray_start.NICENESS, text)
+    with pytest.raises(ConfigError, match="takes a whole number from 0 to 19"):
+        start()
+
+
+def test_losing_a_process_that_ray_cannot_do_without_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    monkeypatch.setattr("psutil.Process.name", lambda self: "raylet")
+    is_noticed = threading.Event()
+    with ray_start.watched(is_noticed.set):
+        process.kill()
+        assert is_noticed.wait(30)
+    process.wait()
 
 
 def test_a_machine_with_less_than_one_processor_has_one(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,10 +46,11 @@ def test_a_second_signal_ends_the_process_where_it_stands() -> None:
             signal.raise_signal(signal.SIGTERM)
         except KeyboardInterrupt:
             print("unwinding", flush=True)
+            interrupts.farewell = "how to go on\\n"
             signal.raise_signal(signal.SIGINT)
         print("never reached")
     """)
-    assert (done.stdout, done.returncode) == ("unwinding\n", 143)
+    assert (done.stdout, done.stderr, done.returncode) == ("unwinding\n", "how to go on\n", 143)
 
 
 def test_a_signal_while_the_first_is_being_recorded_does_not_cut_the_record_short() -> None:
@@ -109,6 +110,17 @@ def test_once_the_answer_is_out_a_signal_does_not_turn_it_into_a_failure() -> No
             print("never reached")
         """)
         assert (done.stdout, done.returncode) == ("the answer\n", exit_code)
+
+
+def test_a_command_that_has_written_everything_keeps_its_exit_code_to_the_end() -> None:
+    """The interpreter's own end takes a while, and puts Python's handlers away first."""
+    done = run_script("""
+        import atexit
+        from study.command_line import run_main
+        atexit.register(lambda: signal.raise_signal(signal.SIGTERM))
+        sys.exit(run_main(lambda: 4))
+    """)
+    assert done.returncode == 4
 
 
 def test_the_handlers_that_ray_installs_are_replaced_and_its_exit_is_a_stop() -> None:
