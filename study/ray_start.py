@@ -74,6 +74,7 @@ def _start_here(needs_dashboard: bool, niceness: int | None) -> None:
             logging_level="ERROR",
             object_store_memory=128 * 2**20,
             _temp_dir=folder,
+            _plasma_directory=_place_of_objects(folder),
         )
     # Ray raises bare exceptions here.
     except Exception as error:
@@ -103,6 +104,12 @@ def ray_folder() -> str:
         if len(str(folder)) <= _LONGEST_FOLDER and _can_write(folder):
             return str(folder)
     return str(usual)
+
+
+def _place_of_objects(folder: str) -> str | None:
+    """Ray's own choice, but where that is a /dev/shm that this user may not write: then Ray would not start."""
+    shared = Path("/dev/shm")
+    return folder if shared.is_dir() and not os.access(shared, os.W_OK | os.X_OK) else None
 
 
 def _can_write(folder: Path) -> bool:

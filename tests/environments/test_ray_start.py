@@ -86,6 +86,18 @@ def test_a_short_one_is(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, 
     assert asked["_temp_dir"] == str(tmp_path / "ray")
 
 
+@pytest.mark.parametrize("is_writable", [True, False])
+def test_objects_lie_in_shared_memory_where_that_may_be_written(
+    is_writable: bool, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_access = os.access
+    shared = Path("/dev/shm")
+    monkeypatch.setattr(Path, "is_dir", lambda self: True)
+    monkeypatch.setattr(os, "access", lambda path, mode: is_writable if path == shared else may_access(path, mode))
+    start()
+    assert asked["_plasma_directory"] == (None if is_writable else asked["_temp_dir"])
+
+
 @pytest.mark.parametrize("error", [KeyError("uid not found"), OSError("No username set in the environment")])
 def test_a_user_without_an_account_gets_a_name(
     error: Exception, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
