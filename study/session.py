@@ -52,6 +52,8 @@ def run_open_rounds(
                 interrupts.farewell = ""
             finally:
                 _stop_ray()
+                # Ray has put SIGTERM back to what ends a process without a word.
+                interrupts.install()
             num_tuning, num_reported = state.num_by_role()
             display.say(
                 f"swept for {duration(time.monotonic() - started)}: {num_tuning} tuning and {num_reported} reported "
