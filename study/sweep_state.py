@@ -276,7 +276,7 @@ class SweepState:
     def failed_rows(self) -> list[Row]:
         """The last attempt of every recorded replicate that failed: it has no finding and was not only cut short."""
         rows = []
-        for key in {entry.replicate.key for entry in self.entries}:
+        for key in dict.fromkeys(entry.replicate.key for entry in self.entries):
             attempts = self.attempts.get(key, [])
             has_finding = any(Outcome(row["outcome"]) in FINAL_OUTCOMES for row in attempts)
             if not has_finding and self._has_failed(key):
