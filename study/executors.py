@@ -1,6 +1,5 @@
 """Packs on Ray: a reused Tune actor (inline) or a nested Ray Train run (train), fed round by round."""
 
-import contextlib
 import dataclasses
 import logging
 import math
@@ -22,7 +21,7 @@ from study.packing import PackLimits, available_memory, memory_on_cpu, memory_on
 from study.scratch import scratch_folder
 from study.sweep_state import SweepState
 from study.tasks import PackTask, TaskRun, TaskSettings, gpu_memory, record_failure
-from study.workers import NodeLeft, SpentProcess, Watchdog, classify, train_here, work_off
+from study.workers import NodeLeft, Watchdog, classify, train_here, work_off
 
 _LEAST_CLUSTER_WIDTH = 8
 _TRIES_OF_WORKERS = 3
@@ -71,10 +70,8 @@ def _train_worker(config: dict[str, Any]) -> None:
 
 def train_on_workers(config: dict[str, Any]) -> None:
     """A Tune function that trains one pack with a nested TorchTrainer, or its parts one after the other."""
-    # The workers and this process serve no other pack.
-    with contextlib.suppress(SpentProcess):
-        for _ in work_off(PackTask.from_dict(config["task"]), _train_nested):
-            pass
+    for _ in work_off(PackTask.from_dict(config["task"]), _train_nested):
+        pass
 
 
 def _train_nested(task: PackTask) -> Iterator[float]:

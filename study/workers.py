@@ -119,9 +119,9 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _is_death(error: BaseException) -> bool:
-    """Whether a process of Ray ended, rather than what it ran."""
-    kinds = _kinds(error)
-    return ("ray.RayError" in kinds and "ray.RayTaskError" not in kinds) or "ray.ControllerError" in kinds
+    """Whether a process of Ray ended, or no longer answers, rather than what it ran."""
+    kinds = {*_kinds(error)}
+    return bool(kinds & {"ray.RayError", "ray.RayTrainError"}) and "ray.RayTaskError" not in kinds
 
 
 def _is_environment(error: BaseException) -> bool:

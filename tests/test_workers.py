@@ -11,6 +11,8 @@ import pytest
 import torch
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
+from ray.train import ControllerError, WorkerGroupError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from study.config import Replicate, ReplicateConfig, from_json, with_values
 from study.data.datasets import Dataset, DataUnavailable
@@ -291,6 +293,9 @@ class GroupError(Exception):
         (RayTaskError("f", "trace", FileNotFoundError("x")).as_instanceof_cause(), Outcome.ENVIRONMENT),
         (ActorDiedError(), Outcome.ENVIRONMENT),
         (GroupError(a=ValueError("no"), b=ActorDiedError()), Outcome.ENVIRONMENT),
+        (WorkerGroupError("x", {0: WorkerHealthCheckFailedError("x", ActorDiedError())}), Outcome.ENVIRONMENT),
+        (WorkerGroupError("x", {0: ValueError("no"), 1: RuntimeError("NCCL error")}), Outcome.FAILED),
+        (ControllerError(RuntimeError("no workers")), Outcome.ENVIRONMENT),
         (GroupError(a=ValueError("no"), b=RuntimeError("[gloo] Connection closed by peer")), Outcome.FAILED),
         (GroupError(a=OSError("no data"), b=RuntimeError("[gloo] Connection closed by peer")), Outcome.ENVIRONMENT),
         (NodeLeft("gone"), Outcome.INTERRUPTED),
