@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.frames import designs_frame
 from study.results.ledger import Ledger
-from study.space import Criterion, Flank
+from study.space import Criterion, Flank, criteria_of
 
 # Axes along which a method works up to a value: what is asked of a grid that does not say its flank.
 _FALLING_AXES = ("data.strength", "model.num_blocks")
@@ -76,9 +76,7 @@ def load_design(ledger: Ledger, study_hash: str | None = None) -> DesignRecord:
         axes=tuple((path, tuple(values)) for path, values, *_ in canonical["scientific"]),
         nuisance_axes=tuple((path, tuple(values)) for path, values, *_ in canonical["nuisance"]),
         recipes=tuple((name, {p: tuple(g) for p, g in grids}) for name, _, grids in canonical.get("recipes", ())),
-        criteria=tuple(
-            Criterion(**values) for values in (canonical["criterion"], *canonical.get("further_criteria", ()))
-        ),
+        criteria=criteria_of(canonical),
         laws=tuple(canonical["laws"]),
         margin_octaves=canonical["margin_octaves"],
         scale="linear" if "linear" in details else "log",

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from study.outcome import FINAL_OUTCOMES, Outcome
-from study.results.ledger import Ledger, Row
+from study.results.ledger import Ledger, failed_attempt
 from study.words import count
 
 _MOST_SHOWN = 5
@@ -39,19 +38,14 @@ def failures(ledger: Ledger, study_hash: str) -> tuple[Failure, ...]:
     cells: dict[str, str] = {row["key"]: row["cell"] for round_ in ledger.rounds(study_hash) for row in round_}
     groups: dict[tuple[str, str, str], int] = defaultdict(int)
     for key, cell in cells.items():
-        tried = attempts.get(key, [])
-        failed = [row for row in tried if Outcome(row["outcome"]) is not Outcome.INTERRUPTED]
-        if failed and not _has_finding(tried):
-            groups[cell, failed[-1]["outcome"], failed[-1]["error"] or ""] += 1
+        failed = failed_attempt(attempts.get(key, []))
+        if failed is not None:
+            groups[cell, failed["outcome"], failed["error"] or ""] += 1
     found = [
         Failure(point=json.loads(cell), outcome=outcome, error=error, num_replicates=number)
         for (cell, outcome, error), number in sorted(groups.items())
     ]
     return tuple(sorted(found, key=lambda failure: -failure.num_replicates))
-
-
-def _has_finding(tried: Sequence[Row]) -> bool:
-    return any(Outcome(row["outcome"]) in FINAL_OUTCOMES for row in tried)
 
 
 def word_failures(found: Sequence[Failure]) -> list[str]:

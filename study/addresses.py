@@ -9,6 +9,7 @@ _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
 _HARMLESS = frozenset({"region", "scheme", "endpoint_override", "allow_bucket_creation", "allow_bucket_deletion"})
 _PORT = re.compile(r":\d{1,5}(?=/|$)")
 MASK = "***"
+SQLITE = "sqlite:///"
 
 
 def is_url(text: str) -> bool:

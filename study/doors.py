@@ -5,10 +5,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from study.addresses import absolute
+from study.addresses import SQLITE, absolute
 from study.config import ConfigError
-
-_SQLITE = "sqlite:///"
 
 
 def absolute_paths(options: argparse.Namespace) -> None:
@@ -42,5 +40,5 @@ def _need_a_home(storage: str | None) -> None:
 
 def tracking_place(text: str) -> str:
     """A tracking URI with the path of a SQLite file made absolute; MLflow has words of its own for other places."""
-    path = text.removeprefix(_SQLITE)
-    return text if path == text or path.startswith("file:") else _SQLITE + absolute(path)
+    path = text.removeprefix(SQLITE)
+    return text if path == text or path.startswith("file:") else SQLITE + absolute(path)

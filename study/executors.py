@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-# Before Ray itself: it reads its settings when it is imported.
+# Before Ray itself, which reads its settings when it is imported: loading this module makes them.
+import study.ray_start  # noqa: F401  # isort: skip
 import ray
 import ray.train
 import ray.train.torch

@@ -52,18 +52,16 @@ def earlier_answer(options: argparse.Namespace, design: Design, ledger: "Ledger"
 
 def _on_fallback(options: argparse.Namespace, design: Design) -> Design | None:
     """The same question on :data:`FALLBACK`, with the hash that it has when asked for by name."""
-    space = load_space(design.study)
-    admitted = space.variants[design.variant].datasets or tuple(space.datasets)
-    if FALLBACK not in admitted or design.config.data.name == FALLBACK:
+    if design.config.data.name == FALLBACK:
         return None
     try:
         return make_design(
-            space,
+            load_space(design.study),
             variant=design.variant,
             profile=options.profile,
             dataset=FALLBACK,
             overrides=parse_overrides(options.overrides),
         )
     except ConfigError:
-        # What was overridden makes no sense there.
+        # The variant, or what was overridden, makes no sense there.
         return None

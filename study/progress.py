@@ -62,19 +62,13 @@ class ProgressDisplay:
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
-        self._write(lambda: self._print(line))
-
-    def _print(self, line: str) -> None:
-        if self._live is not None:
-            self._live.console.print(line, highlight=False)
-        else:
-            print(line, file=self._stream, flush=True)
-
-    def _write(self, write: Callable[[], None]) -> None:
         if self._is_unread:
             return
         try:
-            write()
+            if self._live is not None:
+                self._live.console.print(line, highlight=False)
+            else:
+                print(line, file=self._stream, flush=True)
         except OSError as error:
             self._is_unread = True
             # A reader that went away wants no more; a terminal that is gone has nothing to do with the sweep.

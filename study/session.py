@@ -31,6 +31,9 @@ def run_open_rounds(
     from study.scratch import remove_abandoned
 
     with only_driver(state.ledger.store, state.design.hash) as unguarded, _standard_output_for_the_answer():
+        # Loading Ray takes seconds: who is refused need not wait for it.
+        from study.ray_start import stop_ray
+
         # Whoever held the lock until now may have finished some of it.
         state.reload()
         remove_abandoned()
@@ -51,7 +54,7 @@ def run_open_rounds(
                     display.say(f"interrupted: {how_to_go_on}")
                 interrupts.farewell = ""
             finally:
-                _stop_ray()
+                stop_ray()
                 # Ray has put SIGTERM back to what ends a process without a word.
                 interrupts.install()
             num_tuning, num_reported = state.num_by_role()
@@ -105,12 +108,6 @@ def _run(
     on_pack_end()
     if view.num_failures:
         display.say(f"MLflow failed {count(view.num_failures, 'time')}: python -m study.results sync-mlflow catches up")
-
-
-def _stop_ray() -> None:
-    from study.ray_start import stop_ray
-
-    stop_ray()
 
 
 @contextlib.contextmanager

@@ -168,6 +168,11 @@ class Criterion:
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in left_out}
 
 
+def criteria_of(canonical: Mapping[str, Any]) -> tuple[Criterion, ...]:
+    """The criteria of a design in its canonical form, the first one first."""
+    return tuple(Criterion(**values) for values in (canonical["criterion"], *canonical.get("further_criteria", ())))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """Seeds per nuisance setting of a cell, and replicates reported per point.

@@ -113,8 +113,6 @@ def run(options: argparse.Namespace, prepared: Prepared, asked_for: str, interru
     from study.tasks import TaskSettings
 
     design = prepared.design
-    if options.fresh:
-        check_places(options, prepared)
     opener = Ledger.open_fresh if options.fresh else Ledger.open
     ledger = opener(prepared.storage, design.study)
     settings = TaskSettings(

@@ -13,7 +13,7 @@ from study.design import Design, plan_size
 from study.limit_seeking import SliceState
 from study.outcome import FINAL_OUTCOMES, MAX_ATTEMPTS, Outcome, is_own_failure
 from study.packing import PackLimits, make_packs, work
-from study.results.ledger import Ledger, Row, settle
+from study.results.ledger import Ledger, Row, failed_attempt, settle
 from study.searcher import FIRST_REPORTED_SEED, Entry, PlannedRound, RoundPlanner
 from study.tasks import PackTask, TaskSettings, record_failure
 
@@ -162,9 +162,11 @@ class SweepState:
             if not open_:
                 return self._fill_queue()
         ready = [replicate for replicate in open_ if self._may_try(replicate.key)]
-        alone = [replicate for replicate in ready if self._has_failed(replicate.key)]
-        together = [replicate for replicate in ready if replicate not in alone]
-        packs = [*((replicate,) for replicate in alone), *make_packs(together, self.limits)]
+        # Who is to blame for a failed pack shows when each of its members is alone.
+        suspects = {replicate.key for replicate in ready if failed_attempt(self.attempts.get(replicate.key, []))}
+        alone = [(replicate,) for replicate in ready if replicate.key in suspects]
+        together = [replicate for replicate in ready if replicate.key not in suspects]
+        packs = [*alone, *make_packs(together, self.limits)]
         self._queue.extend(self._task(pack) for pack in packs)
         return bool(self._queue)
 
@@ -181,10 +183,6 @@ class SweepState:
         ended = Counter(Outcome(row["outcome"]) for row in self._tried_now(key))
         is_endless = ended[Outcome.ENVIRONMENT] >= MAX_ATTEMPTS or ended[Outcome.INTERRUPTED] >= MAX_INTERRUPTIONS
         return not is_endless and not self._has_failed_now(key)
-
-    def _has_failed(self, key: str) -> bool:
-        """Whether the last attempt that was not cut short failed: who is to blame shows when each is alone."""
-        return any(Outcome(row["outcome"]) is not Outcome.INTERRUPTED for row in self.attempts.get(key, []))
 
     def _task(self, pack: Sequence[Replicate]) -> PackTask:
         shape = pack_shape(pack[0].config)
@@ -274,14 +272,10 @@ class SweepState:
         self.trouble = self.trouble or trouble
 
     def failed_rows(self) -> list[Row]:
-        """The last attempt of every recorded replicate that failed: it has no finding and was not only cut short."""
-        rows = []
-        for key in dict.fromkeys(entry.replicate.key for entry in self.entries):
-            attempts = self.attempts.get(key, [])
-            has_finding = any(Outcome(row["outcome"]) in FINAL_OUTCOMES for row in attempts)
-            if not has_finding and self._has_failed(key):
-                rows.append(attempts[-1])
-        return rows
+        """The last failed attempt of every recorded replicate that has no finding."""
+        keys = dict.fromkeys(entry.replicate.key for entry in self.entries)
+        found = (failed_attempt(self.attempts.get(key, [])) for key in keys)
+        return [row for row in found if row is not None]
 
     def counts(self) -> tuple[int, int]:
         """Replicates done, and replicates recorded or at least to come."""

@@ -8,7 +8,7 @@ never touched by a reader; what it held is made again, and takes its place where
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -225,6 +225,13 @@ def settle(attempts: Mapping[str, list[Row]]) -> dict[str, Row]:
             findings = [row for row in tried if Outcome(row["outcome"]) in FINAL_OUTCOMES]
             rows[key] = findings[0] if findings else tried[-1]
     return rows
+
+
+def failed_attempt(tried: Sequence[Row]) -> Row | None:
+    """The last failed attempt of a replicate without a finding; None where it has one, or was only cut short."""
+    if any(Outcome(row["outcome"]) in FINAL_OUTCOMES for row in tried):
+        return None
+    return next((row for row in reversed(tried) if Outcome(row["outcome"]) is not Outcome.INTERRUPTED), None)
 
 
 def measurement_hash(prefix: str, data_digest: str, seed: int | None, settings: Mapping[str, Any]) -> str:

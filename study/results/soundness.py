@@ -10,10 +10,11 @@ from study.config import from_json
 from study.metrics import reported
 from study.outcome import MEASURED_OUTCOMES, Outcome
 from study.results.schema import REPLICATES
-from study.space import Criterion
+from study.space import criteria_of
 
 Row = Mapping[str, Any]
 
+_OUTCOMES = frozenset(Outcome)
 _METRICS = tuple(column.name for column in REPLICATES if column.is_metric)
 
 
@@ -21,8 +22,7 @@ def asked_metrics(designs: Iterable[Row], rounds: Iterable[Row]) -> dict[str, se
     """The columns that the criteria of all designs that planned a key judge it by, for every planned key."""
     by_design: dict[str, set[str]] = {}
     for row in designs:
-        canonical = json.loads(row["design"])
-        criteria = [Criterion(**values) for values in (canonical["criterion"], *canonical.get("further_criteria", ()))]
+        criteria = criteria_of(json.loads(row["design"]))
         before = {f"{criterion.metric}_before" for criterion in criteria if criterion.floor == "before"}
         by_design[row["study_hash"]] = {criterion.metric for criterion in criteria} | before
     by_key: dict[str, set[str]] = defaultdict(set)
@@ -37,7 +37,7 @@ def fault(row: Row, asked: Collection[str]) -> str:
     What a replicate of its configuration does not report is not missing: a tuning replicate lacks what is measured
     once, and a code of another day may have declared less.
     """
-    if row["outcome"] not in set(Outcome):
+    if row["outcome"] not in _OUTCOMES:
         return f"its outcome is {row['outcome']!r}, which this code does not know"
     if row["outcome"] not in MEASURED_OUTCOMES:
         return ""

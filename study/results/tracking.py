@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from study.addresses import absolute, is_url, without_secret, without_secret_of
+from study.addresses import SQLITE, absolute, is_url, without_secret, without_secret_of
 from study.config import ConfigError, digest, error_sentence
 from study.outcome import MEASURED_OUTCOMES, Outcome
 from study.results.ledger import Ledger, Row
@@ -26,7 +26,6 @@ from study.results.store import user_folder
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
-SQLITE = "sqlite:///"
 _PARENT_TAG = "mlflow.parentRunId"
 _STATE_TAG = "study.state"
 

@@ -3,6 +3,7 @@
 import getpass
 import os
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from study import ray_start
 from study.config import ConfigError
+from tests.tiny_project import ROOT
 
 VARIABLES = (ray_start.NICENESS, ray_start.START_WAIT)
 
@@ -30,6 +32,22 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def start(niceness: int | None = None, address: str = "local") -> None:
     ray_start.start_ray(address, needs_dashboard=False, niceness=niceness)
+
+
+def test_ray_is_loaded_after_its_settings_are_made() -> None:
+    """It reads some of them when it is imported."""
+    code = """
+import os, sys
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "ray":
+            print(os.environ.get("TUNE_DISABLE_SIGINT_HANDLER"))
+sys.meta_path.insert(0, Watch())
+import study.executors
+"""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TUNE_"))}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert done.stdout == "1\n", done.stderr
 
 
 @pytest.mark.parametrize(("given", "variable", "expected"), [(None, None, "0"), (10, None, "10"), (None, "15", "15")])
