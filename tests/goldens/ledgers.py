@@ -1,0 +1,221 @@
+"""Recorded ledgers: files of real sweeps, and what today's code reads, answers and plans by them.
+
+``<name>.tar.xz`` holds the tables of one study as a storage folder, without models, figures and tracking;
+``<name>.txt`` is its printed answer and ``<name>.json.xz`` the answer as JSON. ``ledgers.json`` says what was read.
+"""
+
+import io
+import json
+import lzma
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from analysis.answer import to_json
+from analysis.fits import SearchEnd, slice_key
+from analysis.report import Report, make_report
+from study.config import ReplicateConfig, digest, flatten, from_json
+from study.design import Design, load_space, make_design
+from study.limit_seeking import SliceState
+from study.results.ledger import Ledger
+from study.searcher import Entry, RoundPlanner
+from study.space import RECIPE
+
+FOLDER = Path(__file__).parent
+LEDGERS_FILE = FOLDER / "ledgers.json"
+MAX_BYTES = 300_000
+TABLES = ("designs", "rounds", "replicates", "curves", "measurements")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """A recorded ledger: its study with the hash of its design, its data set, and the schema that it was written by.
+
+    ``overrides`` make its design out of today's search space, where that has changed since.
+    """
+
+    name: str
+    study: str
+    study_hash: str
+    dataset: str
+    schema_version: int = 3
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def archive(self) -> Path:
+        return FOLDER / f"{self.name}.tar.xz"
+
+    def unpack(self, folder: Path) -> Ledger:
+        """The ledger as a storage in ``folder``."""
+        with tarfile.open(self.archive) as archive:
+            archive.extractall(folder, filter="data")
+        return Ledger.open(str(folder), self.study)
+
+    def design(self) -> Design:
+        """The design by today's code."""
+        return make_design(load_space(self.study), dataset=self.dataset, overrides=self.overrides)
+
+
+# The smoke study when its ledgers had schemas 1 and 2: the smallest encoder at 600 training images.
+_EARLY_SMOKE = {
+    "model.encoder": "small",
+    "model.width": 4,
+    "model.embedding_dim": 16,
+    "model.init": "default",
+    "horizon.unit": "examples",
+    "horizon.length": 600,
+}
+BATCH = Recorded(name="batch", study="batch_limit", study_hash="caf01b4b", dataset="fashion_mnist")
+CLUSTERS = Recorded(name="clusters", study="augmentation_limit", study_hash="68d33d09", dataset="clusters")
+SMOKE = Recorded(name="smoke", study="smoke", study_hash="95e78086", dataset="digits")
+SCHEMA_1, SCHEMA_2 = (
+    Recorded(
+        name=f"smoke_schema_{version}",
+        study="smoke",
+        study_hash="b12ede89",
+        dataset="digits",
+        schema_version=version,
+        overrides=_EARLY_SMOKE,
+    )
+    for version in (1, 2)
+)
+ALL = (BATCH, CLUSTERS, SMOKE, SCHEMA_1, SCHEMA_2)
+# Recipes of CLUSTERS, without training and with it.
+PART_NAME, PART = "clusters_part", ("identity d=64 K=5 N=50 L=2 simplex", "trained d=32 K=5 N=50 L=2")
+
+
+def pack(recorded: Recorded, storage: Path) -> None:
+    """Write the archive of a study's ledger that a sweep left in ``storage``; the same files give the same bytes."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for table in TABLES:
+            for file in sorted((storage / recorded.study / table).glob("*.parquet")):
+                member = tarfile.TarInfo(str(file.relative_to(storage)))
+                member.size = file.stat().st_size
+                archive.addfile(member, io.BytesIO(file.read_bytes()))
+    recorded.archive.write_bytes(_compressed(buffer.getvalue()))
+
+
+def _compressed(data: bytes) -> bytes:
+    return lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)
+
+
+def what_was_read(recorded: Recorded, ledger: Ledger) -> dict[str, Any]:
+    """Rows of every table, and what is settled: the number of keys and a digest of (key, outcome, p)."""
+    settled = ledger.settled()
+    curves = [
+        [row[name] for name in ("key", "examples", "metric", "value")] for row in ledger.read("curves").to_pylist()
+    ]
+    return {
+        "rows": {table: ledger.read(table).num_rows for table in TABLES},
+        "rounds": [len(round_) for round_ in ledger.rounds(recorded.study_hash)],
+        "settled": len(settled),
+        "settled_digest": digest(sorted([key, row["outcome"], row["p"]] for key, row in settled.items())),
+        "curves_digest": digest(sorted(curves, key=json.dumps)),
+        "schema_versions": sorted({row["schema_version"] for row in settled.values()}),
+    }
+
+
+def digest_of(ledger: Ledger) -> Callable[[ReplicateConfig], str]:
+    """The digest of the data set that a configuration trains on, by the rows of a ledger: no data set is needed."""
+    rows = ledger.read("replicates").select(["config", "data_digest"]).to_pylist()
+    found = {_data_set(from_json(row["config"])): row["data_digest"] for row in rows}
+    return lambda config: found[_data_set(config)]
+
+
+def _data_set(config: ReplicateConfig) -> str:
+    """What tells data sets apart: the name, and the model of synthetic ones."""
+    values = flatten(config)
+    return json.dumps([[path, values[path]] for path in values if path == "data.name" or "data.clusters." in path])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """A recorded search and a planner that knows only its design and its rows."""
+
+    planner: RoundPlanner
+    rounds: list[list[Entry]]
+    rows: list[list[dict[str, Any]]]
+    settled: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, recorded: Recorded, ledger: Ledger) -> "Replay":
+        design, digests = recorded.design(), digest_of(ledger)
+        assert design.hash == recorded.study_hash
+        rows = ledger.rounds(design.hash)
+        return cls(
+            planner=RoundPlanner(design=design, digest_of=digests, replicates=design.replicates),
+            rounds=[[Entry.from_row(row, digests) for row in round_] for round_ in rows],
+            rows=rows,
+            settled=ledger.settled(),
+        )
+
+    def proposal(self, num_rounds: int) -> list[dict[str, Any]]:
+        """The rows of the round that is planned after so many, with what those alone have settled."""
+        known = self.rounds[:num_rounds]
+        keys = {entry.replicate.key for round_ in known for entry in round_}
+        settled = {key: row for key, row in self.settled.items() if key in keys}
+        entries = self.planner.next_round(known, settled)
+        return [entry.row(self.planner.design.hash, num_rounds) for entry in entries]
+
+    def slice_states(self) -> tuple[SliceState, ...]:
+        """How every search ended; empty where none is sought."""
+        return self.planner.slice_states(self.rounds, self.settled) if self.planner.design.is_sought else ()
+
+
+def answered(recorded: Recorded, ledger: Ledger) -> Report:
+    """The report that a sweep prints at its end."""
+    replay = Replay.of(recorded, ledger)
+    precision = replay.planner.design.budget.precision
+    ends = {
+        slice_key(state.slice.others): SearchEnd(precision=precision, is_settled=state.is_settled, reason=state.reason)
+        for state in replay.slice_states()
+    }
+    return make_report(ledger, recorded.study_hash, ends)
+
+
+def as_json(report: Report) -> Any:
+    """The answer as JSON gives it back."""
+    return json.loads(json.dumps(to_json(report.answer)))
+
+
+def part_of_clusters(folder: Path) -> Ledger:
+    """Two recipes of the ledger of ``clusters`` as a ledger of their own: all eleven take long to answer for."""
+    whole, part = CLUSTERS.unpack(folder / "whole"), Ledger.open(str(folder / "part"), CLUSTERS.study)
+    (row,) = whole.read("designs").to_pylist()
+    design = json.loads(row["design"])
+    design["recipes"] = [recipe for recipe in design["recipes"] if recipe[0] in PART]
+    part.record_design(row | {"design": json.dumps(design, sort_keys=True)})
+    for index, round_ in enumerate(whole.rounds(CLUSTERS.study_hash)):
+        part.record_round(
+            CLUSTERS.study_hash, index, [row for row in round_ if json.loads(row["cell"])[RECIPE] in PART]
+        )
+    keys = {*part.read("rounds")["key"].to_pylist()}
+    part.append_pack([row for row in whole.read("replicates").to_pylist() if row["key"] in keys], [])
+    return part
+
+
+def golden_text(name: str) -> str:
+    """The printed answer on record."""
+    return (FOLDER / f"{name}.txt").read_text().removesuffix("\n")
+
+
+def golden_json(name: str) -> Any:
+    """The answer on record as JSON."""
+    return json.loads(lzma.decompress((FOLDER / f"{name}.json.xz").read_bytes()))
+
+
+def write_answers(folder: Path) -> None:
+    """Write ``ledgers.json`` and every answer anew; ``folder`` takes the unpacked ledgers."""
+    ledgers = [(recorded, recorded.unpack(folder / recorded.name)) for recorded in ALL]
+    lines = [
+        f"{json.dumps(recorded.name)}: {json.dumps(what_was_read(recorded, ledger))}" for recorded, ledger in ledgers
+    ]
+    LEDGERS_FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    reports = {recorded.name: answered(recorded, ledger) for recorded, ledger in ledgers}
+    reports[PART_NAME] = make_report(part_of_clusters(folder), CLUSTERS.study_hash)
+    for name, report in reports.items():
+        (FOLDER / f"{name}.txt").write_text(report.text + "\n")
+        (FOLDER / f"{name}.json.xz").write_bytes(_compressed(json.dumps(as_json(report), sort_keys=True).encode()))
