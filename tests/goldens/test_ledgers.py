@@ -119,7 +119,7 @@ def test_every_recorded_round_is_planned_again_from_those_before_it(recorded: Re
 
 
 @named(SMOKE, *OLD)
-def test_a_sweep_on_top_of_it_runs_what_its_ledger_lacks_and_no_more(recorded: Recorded, tmp_path: Path) -> None:
+def test_a_sweep_that_is_resumed_runs_what_its_ledger_lacks_and_no_more(recorded: Recorded, tmp_path: Path) -> None:
     ledger = recorded.unpack(tmp_path)
     design = recorded.design()
     (data_digest,) = {row["data_digest"] for row in ledger.settled().values()}
