@@ -2,6 +2,10 @@
 
 ``<name>.tar.xz`` holds the tables of one study as a storage folder, without models, figures and tracking;
 ``<name>.txt`` is its printed answer and ``<name>.json.xz`` the answer as JSON. ``ledgers.json`` says what was read.
+
+Limits are sampled: random draws that are accepted or not by a last digit. Whatever rests on a sampled limit (its
+interval, the rounds that seek it) is the same to the letter only where floating-point functions round alike, which
+depends on the processor. :func:`arithmetic` tells such machines apart, and :func:`measured` is what they agree on.
 """
 
 import io
@@ -12,6 +16,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from scipy import linalg
 
 from analysis.answer import to_json
 from analysis.fits import SearchEnd, slice_key
@@ -33,7 +40,8 @@ TABLES = ("designs", "rounds", "replicates", "curves", "measurements")
 class Recorded:
     """A recorded ledger: its study with the hash of its design, its data set, and the schema that it was written by.
 
-    ``overrides`` make its design out of today's search space, where that has changed since.
+    ``overrides`` make its design out of today's search space, where that has changed since. ``num_unsought`` rounds
+    came before the first that rests on a sampled limit; None where none does.
     """
 
     name: str
@@ -42,6 +50,7 @@ class Recorded:
     dataset: str
     schema_version: int = 3
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    num_unsought: int | None = None
 
     @property
     def archive(self) -> Path:
@@ -67,8 +76,10 @@ _EARLY_SMOKE = {
     "horizon.unit": "examples",
     "horizon.length": 600,
 }
-BATCH = Recorded(name="batch", study="batch_limit", study_hash="caf01b4b", dataset="fashion_mnist")
-CLUSTERS = Recorded(name="clusters", study="augmentation_limit", study_hash="68d33d09", dataset="clusters")
+BATCH = Recorded(name="batch", study="batch_limit", study_hash="caf01b4b", dataset="fashion_mnist", num_unsought=3)
+CLUSTERS = Recorded(
+    name="clusters", study="augmentation_limit", study_hash="68d33d09", dataset="clusters", num_unsought=1
+)
 SMOKE = Recorded(name="smoke", study="smoke", study_hash="95e78086", dataset="digits")
 SCHEMA_1, SCHEMA_2 = (
     Recorded(
@@ -197,6 +208,27 @@ def part_of_clusters(folder: Path) -> Ledger:
     return part
 
 
+def measured(answer: Any) -> Any:
+    """The part of an answer as JSON that no sampling enters: what was measured, tuned and counted."""
+    whole = ("study", "variant", "dataset", "design", "commit", "criterion", "counts", "num_planned", "failures")
+    of_slice = ("others", "criterion", "points", "untuned_setting", "untuned", "tuned", "at_edge", "knn", "outcomes")
+    slices = [
+        {name: part[name] for name in of_slice} | {"laws": [law["name"] for law in part["laws"]]}
+        for part in answer["slices"]
+    ]
+    return {name: answer[name] for name in whole} | {"slices": slices}
+
+
+def arithmetic() -> str:
+    """A digest of the last digits of NumPy's and SciPy's floating-point functions on this machine."""
+    x = np.linspace(0.01, 7, 6_000)
+    matrix = np.cos(np.outer(x[:60], x[-60:])) @ np.sin(np.outer(x[-60:], x[:60])) + 100 * np.eye(60)
+    square = matrix @ matrix.T
+    found = [np.exp(-x), np.log(x), np.log1p(x), np.tanh(x), np.sin(x), x**1.7, square, np.linalg.solve(matrix, x[:60])]
+    found += [np.linalg.cholesky(square), linalg.cho_solve(linalg.cho_factor(square), x[:60]), np.add.reduce(1 / x)]
+    return digest([np.asarray(values).tobytes().hex() for values in found])
+
+
 def golden_text(name: str) -> str:
     """The printed answer on record."""
     return (FOLDER / f"{name}.txt").read_text().removesuffix("\n")
@@ -210,8 +242,9 @@ def golden_json(name: str) -> Any:
 def write_answers(folder: Path) -> None:
     """Write ``ledgers.json`` and every answer anew; ``folder`` takes the unpacked ledgers."""
     ledgers = [(recorded, recorded.unpack(folder / recorded.name)) for recorded in ALL]
+    read: dict[str, Any] = {recorded.name: what_was_read(recorded, ledger) for recorded, ledger in ledgers}
     lines = [
-        f"{json.dumps(recorded.name)}: {json.dumps(what_was_read(recorded, ledger))}" for recorded, ledger in ledgers
+        f"{json.dumps(name)}: {json.dumps(value)}" for name, value in ({"arithmetic": arithmetic()} | read).items()
     ]
     LEDGERS_FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     reports = {recorded.name: answered(recorded, ledger) for recorded, ledger in ledgers}

@@ -1,6 +1,7 @@
 """Write what is on record anew from today's code: ``python -m tests.goldens.write keys`` (or ``answers``, ``ledger``).
 
-Only a change that is meant to move keys or answers may do so: every replicate of a moved key is run again.
+Only a change that is meant to move keys or answers may do so: every replicate of a moved key is run again. A ledger is
+recorded from the storage of a finished sweep, and its study and hash stand in ``ledgers.py``.
 """
 
 import argparse
