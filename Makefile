@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
-SOURCES := study search_spaces analysis tests benchmarks cluster
+SOURCES := study search_spaces analysis tests benchmarks verification cluster docs
 
-.PHONY: batch_limit smoke mlflow submit test test-slow test-gpu test-all verify-laws check format lock bench bench-limits clean
+.PHONY: batch_limit smoke mlflow submit test test-slow test-gpu test-all verify-laws check docs format lock bench bench-limits clean
 
 batch_limit smoke: $(VENV)/.installed  ## Run a study to its answer; again, it prints the answer.
 	$(BIN)/python -m study.sweep $@ $(ARGS)
@@ -21,7 +21,7 @@ $(VENV)/.installed-dev: pyproject.toml requirements.lock
 	touch $@ $(VENV)/.installed
 
 mlflow: $(VENV)/.installed  ## Serve MLflow on the default storage (or STORAGE=...), with links to the comparisons.
-	$(BIN)/python -m study.results mlflow $(if $(STORAGE),--storage="$$STORAGE")
+	$(BIN)/python -m study.commands.mlflow $(if $(STORAGE),--storage="$$STORAGE")
 
 submit: $(VENV)/.installed  ## Submit a study to the cluster at RAY_API_SERVER_ADDRESS, with commit and dirty flag.
 	commit=$$(git rev-parse HEAD 2>/dev/null) && dirty=$$(test -z "$$(git status --porcelain)"; echo $$?); \
@@ -41,7 +41,7 @@ test-gpu: $(VENV)/.installed-dev  ## Tests that need a GPU.
 test-all: test test-slow
 
 verify-laws: $(VENV)/.installed  ## Every law against Monte Carlo: writes docs/theory-tables.md, 6 to 10 minutes on two cores.
-	$(BIN)/python -m benchmarks.laws $(ARGS)
+	$(BIN)/python -m verification.laws $(ARGS)
 
 bench: $(VENV)/.installed-dev  ## The benchmarks, side by side with lightly and pytorch-metric-learning: about half an hour.
 	# Only what is compared: the trainers that lightly brings along pin versions that clash with ours.
@@ -53,14 +53,18 @@ bench: $(VENV)/.installed-dev  ## The benchmarks, side by side with lightly and 
 
 bench-limits: $(VENV)/.installed-dev  ## Coverage of intervals and economy of limit seeking, by simulation: about two hours on two cores.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'psignifit==4.3'
-	$(BIN)/python -m benchmarks.coverage --sets 2000 --seed 20261127 --processes 2
-	$(BIN)/python -m benchmarks.economy --repeats 25 --seed 20261127 --processes 2 \
+	$(BIN)/python -m verification.coverage --sets 2000 --seed 20261127 --processes 2
+	$(BIN)/python -m verification.economy --repeats 25 --seed 20261127 --processes 2 \
 	  --pool $(or $(STUDY_STORAGE),$(HOME)/.local/share/limit-study)/economy-pool.parquet
 
 check: $(VENV)/.installed-dev  ## Lint, format, types.
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed-dev  ## The documentation as HTML in docs/_build/html; a warning is an error.
+	$(BIN)/python -m sphinx -W --keep-going -n -q -j auto -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix $(SOURCES)
@@ -71,4 +75,4 @@ lock:  ## Renew requirements.lock with uv.
 	  --no-emit-index-url --no-emit-find-links -o requirements.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -15,12 +15,14 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks.downstream import COMMON, METHODS
-from study.affinity import affinity, unit
-from study.config import Replicate, ReplicateConfig, with_values
-from study.data.datasets import Dataset, load_dataset
-from study.evaluation import affinity_success
-from study.trainers.loop import PackRun
-from study.trainers.transfusion import TransFusionModel
+from study.designs.values import with_values
+from study.recipes.contrastive.affinity import affinity, unit
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.data.datasets import Dataset, load_dataset
+from study.recipes.contrastive.evaluation import affinity_success
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.recipes.contrastive.trainers.loop import PackRun
+from study.recipes.contrastive.trainers.transfusion import TransFusionModel
 
 _PER_CLASS = 10
 _HORIZON = 60_000
@@ -55,7 +57,7 @@ def main() -> None:
     panels: list[tuple[str, torch.Tensor]] = []
     for method, values in METHODS.items():
         config = with_values(base, {**values, "horizon.length": _HORIZON})
-        run = PackRun([Replicate.of(config, 1, dataset.digest)], dataset)
+        run = PackRun([CONTRASTIVE.replicate(config, 1, dataset.digest)], dataset)
         if not panels:
             panels.append(("untrained encoder", affinity_of(run, inputs)))
         while not run.is_done:

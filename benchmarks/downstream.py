@@ -13,12 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from study.config import Replicate, ReplicateConfig, Scalar, with_values
-from study.data.datasets import load_dataset
-from study.provenance import collect
-from study.results.ledger import Ledger
-from study.results.store import Store
-from study.tasks import PackTask, TaskSettings, run_task
+from study.designs.values import Scalar, with_values
+from study.execution.task_run import run_task
+from study.execution.tasks import PackTask, TaskSettings
+from study.ledger.ledger import Ledger
+from study.ledger.provenance import collect
+from study.ledger.store import Store
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.data.datasets import load_dataset
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.rows import before_column, metric_column
 
 SEEDS = (101, 102, 103)
 COMMON: dict[str, Scalar] = {
@@ -75,10 +79,10 @@ COLUMNS = ("knn_accuracy", "probe_full_accuracy", "knn_labelled_accuracy", "prob
 
 def rows_of(ledger: Ledger, config: ReplicateConfig, digest: str) -> list[dict[str, Any]]:
     """The settled rows of a method's seeds; what is missing is trained first."""
-    settings = TaskSettings(ledger_uri=ledger.store.uri, provenance=collect())
+    settings = TaskSettings(ledger_uri=ledger.store.uri, recipe=CONTRASTIVE.address, provenance=collect())
     rows = []
     for seed in SEEDS:
-        replicate = Replicate.of(config, seed, digest)
+        replicate = CONTRASTIVE.replicate(config, seed, digest)
         if replicate.key not in ledger.settled():
             run_task(PackTask(settings=settings, replicates=(replicate,), attempts=(1,)))
         rows.append(ledger.settled()[replicate.key])
@@ -111,8 +115,8 @@ def main() -> None:
         config = with_values(base, values)
         rows = rows_of(ledger, config, dataset.digest)
         if method.startswith("TransFusion, class"):
-            before = {name: [row.get(f"{name}_before") for row in rows] for name in COLUMNS}
-        cells = [cell([row[name] for row in rows]) for name in COLUMNS]
+            before = {name: [row.get(before_column(name)) for row in rows] for name in COLUMNS}
+        cells = [cell([row.get(metric_column(name)) for row in rows]) for name in COLUMNS]
         if method.startswith(("InfoNCE (", "TransFusion")):
             cells[2:] = ["--", "--", "--"]
         minutes = float(np.mean([row["seconds"] for row in rows])) / 60

@@ -10,8 +10,8 @@ import dataclasses
 import statistics
 import time
 
-from study.limits import LAWS
-from study.limits.law import Setting
+from study.recipes.contrastive.laws import LAWS
+from study.recipes.contrastive.laws.law import Setting
 
 STACK = Setting(dim=64, num_classes=5, cosine=-0.25, batch=50, num_blocks=5)
 ONE = dataclasses.replace(STACK, cosine=0.0, num_blocks=1)

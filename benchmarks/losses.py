@@ -19,9 +19,9 @@ from pathlib import Path
 
 import torch
 
-from study.losses.affinity_jsd import affinity_jsd
-from study.losses.info_nce import info_nce
-from study.models.fusion import TransFusion
+from study.recipes.contrastive.losses.affinity_jsd import affinity_jsd
+from study.recipes.contrastive.losses.info_nce import info_nce
+from study.recipes.contrastive.models.fusion import TransFusion
 
 DIM, TEMPERATURE, NUM_CLASSES = 128, 0.5, 10
 PAIRS = (256, 1024, 4096, 8192, 16384)

@@ -14,9 +14,11 @@ import math
 import numpy as np
 import torch
 
-from study.config import Replicate, ReplicateConfig, Scalar, with_values
-from study.data.datasets import load_dataset
-from study.trainers.loop import train_pack
+from study.designs.values import Scalar, with_values
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.data.datasets import load_dataset
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.recipes.contrastive.trainers.loop import train_pack
 
 SEEDS = range(101, 117)
 _SCALE = math.sqrt(4 / 5)
@@ -57,7 +59,7 @@ def escapes(values: dict[str, Scalar]) -> np.ndarray:
     """Step of escape of each seed; NaN where it did not come."""
     config = with_values(ReplicateConfig(), STATE | values)
     dataset = load_dataset(config.data)
-    pack = [Replicate.of(config, seed, dataset.digest) for seed in SEEDS]
+    pack = [CONTRASTIVE.replicate(config, seed, dataset.digest) for seed in SEEDS]
     return np.array([result.metrics.get("escape_step", math.nan) for result in train_pack(pack, dataset)])
 
 

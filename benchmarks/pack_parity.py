@@ -17,25 +17,26 @@ from collections.abc import Sequence
 
 import torch
 
-from study.config import Replicate, with_values
-from study.data.datasets import Dataset, load_dataset
-from study.design import load_space, make_design
-from study.trainers.loop import ReplicateResult, train_pack
+from study.designs.assembly import make_design
+from study.designs.catalogue import load_space
+from study.designs.values import with_values
+from study.interface.run import Replicate, Result
+from study.recipes.contrastive.data.datasets import Dataset, load_dataset
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.recipes.contrastive.trainers.loop import train_pack
 
 _BATCHES = (8, 32, 128)
 _SEEDS = range(1, 6)
 _METRICS = ("p", "knn_accuracy", "train_loss")
 
 
-def train(packs: Sequence[Sequence[Replicate]], dataset: Dataset, num_threads: int) -> list[ReplicateResult]:
+def train(packs: Sequence[Sequence[Replicate]], dataset: Dataset, num_threads: int) -> list[Result]:
     """The results of all members, pack after pack."""
     torch.set_num_threads(num_threads)
     return [result for pack in packs for result in train_pack(pack, dataset)]
 
 
-def differences(
-    results: Sequence[ReplicateResult], others: Sequence[ReplicateResult], metric: str
-) -> tuple[float, float]:
+def differences(results: Sequence[Result], others: Sequence[Result], metric: str) -> tuple[float, float]:
     """Largest and root-mean-square difference of a metric at the end of the same replicates."""
     assert [result.replicate.key for result in results] == [other.replicate.key for other in others]
     gaps = [abs(a.metrics[metric] - b.metrics[metric]) for a, b in zip(results, others, strict=True)]
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
     print("|---|---|---|---|---|---|")
     for batch in map(int, arguments) if arguments else _BATCHES:
         shaped = with_values(config, {"batch.train": batch})
-        pack = [Replicate.of(shaped, seed, dataset.digest) for seed in _SEEDS]
+        pack = [CONTRASTIVE.replicate(shaped, seed, dataset.digest) for seed in _SEEDS]
         alone = [[member] for member in pack]
         reference = train(alone, dataset, 1)
         spreads = [statistics.stdev(result.metrics[metric] for result in reference) for metric in _METRICS]

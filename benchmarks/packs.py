@@ -26,16 +26,19 @@ from typing import Any, cast
 import torch
 from ray import tune
 
-from study.config import Replicate, ReplicateConfig, with_values
-from study.data.datasets import load_dataset
-from study.executors import run_rounds
-from study.provenance import collect
-from study.ray_start import start_ray, stop_ray
-from study.results.ledger import Ledger
-from study.results.store import Store
-from study.sweep_state import SweepState
-from study.tasks import ExecutorName, PackTask, TaskSettings, run_task
-from study.trainers.loop import PackRun
+from study.designs.values import with_values
+from study.execution.on_ray import run_rounds
+from study.execution.queue import SweepState
+from study.execution.ray_start import start_ray, stop_ray
+from study.execution.task_run import run_task
+from study.execution.tasks import ExecutorName, PackTask, TaskSettings
+from study.ledger.ledger import Ledger
+from study.ledger.provenance import collect
+from study.ledger.store import Store
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.data.datasets import load_dataset
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.recipes.contrastive.trainers.loop import PackRun
 
 _SECONDS_PER_CASE = 3.0
 
@@ -87,7 +90,7 @@ def print_steps() -> None:
         for size in (1, 3, 6):
             changes = {"batch.train": batch, "horizon.length": 20 * batch, "evaluation.num_batches": 1}
             shaped = with_values(config, changes)
-            pack = [Replicate.of(shaped, seed, dataset.digest) for seed in range(size)]
+            pack = [CONTRASTIVE.replicate(shaped, seed, dataset.digest) for seed in range(size)]
             per_step = milliseconds_per_step(PackRun(pack, dataset))
             rate = 1000 * batch * size / per_step
             single = single or rate
@@ -189,6 +192,7 @@ def _take_turn(rival: _Rival, seeds: itertools.count) -> _Turn:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as storage:
         settings = TaskSettings(
             ledger_uri=storage,
+            recipe=CONTRASTIVE.address,
             study_hash="packs",
             data_root=None,
             executor=rival.executor,
@@ -199,7 +203,7 @@ def _take_turn(rival: _Rival, seeds: itertools.count) -> _Turn:
         )
         tasks = []
         for _ in range(rival.num_packs):
-            pack = tuple(Replicate.of(_CLUSTERS, next(seeds), digest) for _ in range(rival.pack_size))
+            pack = tuple(CONTRASTIVE.replicate(_CLUSTERS, next(seeds), digest) for _ in range(rival.pack_size))
             tasks.append(PackTask(settings=settings, replicates=pack, attempts=(1,) * len(pack)))
         start = time.perf_counter()
         ends = rival.run(tasks)

@@ -23,13 +23,15 @@ from lightly.transforms import SimCLRTransform
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from study.config import Replicate, ReplicateConfig, with_values
-from study.data import datasets
-from study.data.streams import stream
-from study.losses.info_nce import info_nce
-from study.trainers.batch import PackBatches
-from study.trainers.loop import PackRun
-from study.trainers.oar import OarTrainer
+from study.designs.values import with_values
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.data import datasets
+from study.recipes.contrastive.data.streams import stream
+from study.recipes.contrastive.losses.info_nce import info_nce
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.recipes.contrastive.trainers.batch import PackBatches
+from study.recipes.contrastive.trainers.loop import PackRun
+from study.recipes.contrastive.trainers.oar import OarTrainer
 
 _NUM_IMAGES = 128
 _NUM_VIEWS = 2
@@ -180,7 +182,7 @@ def main() -> None:
     """Print a Markdown table."""
     torch.set_num_threads(1)
     dataset = datasets.load_dataset(_CONFIG.data)
-    pack = [Replicate.of(_CONFIG, 0, dataset.digest)]
+    pack = [CONTRASTIVE.replicate(_CONFIG, 0, dataset.digest)]
     run = PackRun(pack, dataset)
     steps = {
         "whole": _whole_step(run),

@@ -15,11 +15,11 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.gridspec import GridSpec
 
-from study.config import DataConfig, ViewsConfig
-from study.data.datasets import Dataset, load_dataset
-from study.data.streams import stream
-from study.data.views import apply_views, draw_view_parameters
-from study.trainers.batch import FLIPPABLE
+from study.recipes.contrastive import components
+from study.recipes.contrastive.config import DataConfig, ViewsConfig
+from study.recipes.contrastive.data.datasets import Dataset, load_dataset
+from study.recipes.contrastive.data.streams import stream
+from study.recipes.contrastive.data.views import apply_views, draw_view_parameters
 
 _TARGET = Path(__file__).resolve().parent.parent / "docs" / "views.png"
 _STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
@@ -55,7 +55,7 @@ def main() -> None:
         hspace=0.06,
     )
     for index, (name, title) in enumerate(_TITLES.items()):
-        flip = name in FLIPPABLE
+        flip = components.dataset(name).is_flippable
         offset = index * (_NUM_COLUMNS + 1)
         for row, views in enumerate(strength_rows(load_dataset(DataConfig(name=name)), flip)):
             for column, view in enumerate(views):

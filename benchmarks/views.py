@@ -16,9 +16,9 @@ from lightly.transforms import SimCLRTransform
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from study.config import ViewsConfig
-from study.data.streams import stream
-from study.data.views import apply_views, draw_view_parameters
+from study.recipes.contrastive.config import ViewsConfig
+from study.recipes.contrastive.data.streams import stream
+from study.recipes.contrastive.data.views import apply_views, draw_view_parameters
 
 _BATCH = 256
 _NUM_IMAGES = 4 * _BATCH

@@ -27,10 +27,13 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
-from study.config import Replicate, ReplicateConfig, with_values
-from study.data.datasets import load_dataset
-from study.distributed import process_group_context
-from study.trainers.loop import PackRun, RunContext
+from study.designs.values import with_values
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.data.datasets import load_dataset
+from study.recipes.contrastive.distributed import process_group_context
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.recipes.contrastive.trainers.context import RunContext
+from study.recipes.contrastive.trainers.loop import PackRun
 
 _BATCH = 256
 _NUM_TURNS = 7
@@ -112,7 +115,7 @@ def _measure(rank: int, folder: str) -> None:
     found: dict[tuple[str, int], list[_Turn]] = {}
     for trainer, config in _CONFIGS.items():
         dataset = load_dataset(config.data)
-        pack = [Replicate.of(config, 0, dataset.digest)]
+        pack = [CONTRASTIVE.replicate(config, 0, dataset.digest)]
         runs = {2: PackRun(pack, dataset, shared)}
         if rank == 0:
             # What process_group_context gives of a group of one.

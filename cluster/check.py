@@ -21,7 +21,7 @@ import yaml
 from botocore.model import ListShape, Shape, StructureShape
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from study.config import unknown_name_sentence
+from study.errors import unknown_name_sentence
 
 EXIT_PROBLEMS, EXIT_USAGE = 1, 2
 MIN_DISK_GB = 100

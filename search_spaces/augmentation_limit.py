@@ -13,19 +13,21 @@ On images the learning rate is tuned at every strength, P falls with the strengt
 and the limit is half its fall from the best strength. ``identity`` judges one block on an untrained encoder instead.
 """
 
-from study.config import BatchConfig, EvaluationConfig, HorizonConfig, ReplicateConfig
-from study.space import Axis, Budget, Criterion, Recipe, SearchSpace, Values, Variant
+from study.designs.axis import Axis
+from study.designs.criterion import Criterion
+from study.designs.space import Budget, SearchSpace, Series, Variant
+from study.designs.values import Values
+from study.recipes.contrastive.config import BatchConfig, EvaluationConfig, HorizonConfig, ReplicateConfig
+from study.recipes.contrastive.recipe import CONTRASTIVE
 
 STRENGTHS = Axis(
     path="data.strength",
     values=(0.1, 0.2, 0.4, 0.7, 1.0, 1.5),
-    label="augmentation strength",
     steps_per_octave=8,
 )
 SIGMAS = Axis(
     path="data.strength",
     values=(0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
-    label="augmentation strength (sigma)",
     steps_per_octave=16,
 )
 HALF_MASS = Criterion(metric="p", level=0.5, floor="zero")
@@ -38,7 +40,7 @@ LAWS = (
 IDENTITY: Values = {"model.init": "identity", "horizon.length": 0}
 
 
-def cluster_recipe(name: str, dim: int, num_classes: int, batch: int, num_blocks: int, more: Values) -> Recipe:
+def cluster_recipe(name: str, dim: int, num_classes: int, batch: int, num_blocks: int, more: Values) -> Series:
     """A setting of the data model."""
     values: Values = {
         "data.clusters.dim": dim,
@@ -47,10 +49,10 @@ def cluster_recipe(name: str, dim: int, num_classes: int, batch: int, num_blocks
         "batch.eval": batch,
         "model.num_blocks": num_blocks,
     }
-    return Recipe(name=name, values={**values, **more})
+    return Series(name=name, values={**values, **more})
 
 
-def identity_recipe(dim: int, num_classes: int, batch: int, num_blocks: int, more: Values | None = None) -> Recipe:
+def identity_recipe(dim: int, num_classes: int, batch: int, num_blocks: int, more: Values | None = None) -> Series:
     words = "".join(f" {word}" for word in _words(more or {}))
     name = f"identity d={dim} K={num_classes} N={batch} L={num_blocks}{words}"
     return cluster_recipe(name, dim, num_classes, batch, num_blocks, {**IDENTITY, **(more or {})})
@@ -61,7 +63,7 @@ def _words(more: Values) -> list[str]:
     return [names[path] for path in more]
 
 
-def trained_recipe(dim: int, num_classes: int, num_blocks: int) -> Recipe:
+def trained_recipe(dim: int, num_classes: int, num_blocks: int) -> Series:
     """One block learns in 1,500 steps; two stay on a plateau until they find the offset, so they get 6,000."""
     name = f"trained d={dim} K={num_classes} N={10 * num_classes} L={num_blocks}"
     steps: Values = {"horizon.length": 1_500 if num_blocks == 1 else 6_000}
@@ -71,13 +73,14 @@ def trained_recipe(dim: int, num_classes: int, num_blocks: int) -> Recipe:
 SPACE = SearchSpace(
     name="augmentation_limit",
     question="How strong may the augmentation be before TransFusion loses the classes?",
+    recipe=CONTRASTIVE,
     config=ReplicateConfig(
         horizon=HorizonConfig(unit="examples", length=20_000),
         batch=BatchConfig(train=64),
         evaluation=EvaluationConfig(split="test", knn_bank=0, num_points=1),
     ),
     scientific=(STRENGTHS,),
-    nuisance=(Axis(path="optimizer.learning_rate", values=(1e-4, 3e-4, 1e-3), label="learning rate"),),
+    nuisance=(Axis(path="optimizer.learning_rate", values=(1e-4, 3e-4, 1e-3)),),
     criterion=Criterion(metric="p", fraction=0.5),
     budget=Budget(replicates=3, precision=0.25, max_replicates=40, round_replicates=6),
     flank="falling",
@@ -92,9 +95,9 @@ SPACE = SearchSpace(
             criterion=HALF_MASS,
             further_criteria=(HALF_JSD,),
             budget=Budget(replicates=2),
-            recipes=(
-                Recipe(name="untrained encoder", values={"model.encoder": "small"}),
-                Recipe(name="pixels", values={"model.encoder": "none"}),
+            series=(
+                Series(name="untrained encoder", values={"model.encoder": "small"}),
+                Series(name="pixels", values={"model.encoder": "none"}),
             ),
         ),
         "laws": Variant(
@@ -114,7 +117,7 @@ SPACE = SearchSpace(
             scientific=(SIGMAS,),
             budget=Budget(replicates=1, precision=0.05, max_replicates=60),
             laws={"clusters": LAWS},
-            recipes=(
+            series=(
                 identity_recipe(64, 5, 50, 1),
                 identity_recipe(256, 5, 50, 1),
                 identity_recipe(128, 10, 100, 1),

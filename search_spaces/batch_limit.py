@@ -15,8 +15,12 @@ optimiser that the law was verified with), ``coverage`` (the training batch that
 examples) and ``source`` (the largest batch in which views of one source still find each other).
 """
 
-from study.config import EvaluationConfig, HorizonConfig, ReplicateConfig
-from study.space import Axis, Budget, Criterion, Recipe, SearchSpace, Values, Variant
+from study.designs.axis import Axis
+from study.designs.criterion import Criterion
+from study.designs.space import Budget, SearchSpace, Series, Variant
+from study.designs.values import Values
+from study.recipes.contrastive.config import EvaluationConfig, HorizonConfig, ReplicateConfig
+from study.recipes.contrastive.recipe import CONTRASTIVE
 
 ON_CLUSTERS: Values = {
     "data.clusters.num_sources": 1_000,
@@ -32,6 +36,7 @@ FINE = Budget(replicates=1, precision=0.15, max_replicates=60)
 SPACE = SearchSpace(
     name="batch_limit",
     question="How small may the batch of TransFusion be before it stops learning the classes?",
+    recipe=CONTRASTIVE,
     config=ReplicateConfig(
         horizon=HorizonConfig(unit="examples", length=20_000),
         evaluation=EvaluationConfig(split="test", knn_bank=5_000),
@@ -40,12 +45,11 @@ SPACE = SearchSpace(
         Axis(
             path="batch.train",
             values=(4, 12, 32, 80, 200, 512),
-            label="training batch (rows)",
             steps_per_octave=4,
             multiple=2,
         ),
     ),
-    nuisance=(Axis(path="optimizer.learning_rate", values=(3e-5, 1e-4, 3e-4), label="learning rate"),),
+    nuisance=(Axis(path="optimizer.learning_rate", values=(3e-5, 1e-4, 3e-4)),),
     criterion=Criterion(metric="p", fraction=0.5),
     budget=Budget(replicates=3, precision=0.5, max_replicates=40, round_replicates=6),
     tuning={"evaluation.split": "validation", "evaluation.knn_bank": 0, "evaluation.num_points": 1},
@@ -55,7 +59,7 @@ SPACE = SearchSpace(
         "learning": Variant(),
         "fixed_steps": Variant(values={"horizon.unit": "steps", "horizon.length": 300}),
         "horizons": Variant(
-            recipes=tuple(Recipe(name=f"S={length}", values={"horizon.length": length}) for length in (10_000, 20_000))
+            series=tuple(Series(name=f"S={length}", values={"horizon.length": length}) for length in (10_000, 20_000))
         ),
         "fusion": Variant(
             datasets=("clusters",),
@@ -69,7 +73,6 @@ SPACE = SearchSpace(
                 Axis(
                     path="batch.eval",
                     values=(10, 20, 35, 65, 115, 200),
-                    label="batch (rows)",
                     steps_per_octave=8,
                     multiple=5,
                 ),
@@ -78,8 +81,8 @@ SPACE = SearchSpace(
             budget=FINE,
             criterion=Criterion(metric="p", level=0.5, floor="zero"),
             laws={"clusters": ("state_evolution_batch",)},
-            recipes=tuple(
-                Recipe(name=f"sigma={sigma:g}", values={"data.strength": sigma}) for sigma in (1.85, 2.1, 2.4)
+            series=tuple(
+                Series(name=f"sigma={sigma:g}", values={"data.strength": sigma}) for sigma in (1.85, 2.1, 2.4)
             ),
         ),
         "learning_fixed": Variant(
@@ -96,7 +99,6 @@ SPACE = SearchSpace(
                 Axis(
                     path="batch.train",
                     values=(4, 8, 17, 34, 70, 144),
-                    label="training batch (rows)",
                     steps_per_octave=8,
                     multiple=1,
                 ),
@@ -104,7 +106,7 @@ SPACE = SearchSpace(
             nuisance=(),
             budget=FINE,
             laws={"clusters": ("n2t",)},
-            recipes=tuple(Recipe(name=f"T={steps}", values={"horizon.length": steps}) for steps in (12, 24, 48, 80)),
+            series=tuple(Series(name=f"T={steps}", values={"horizon.length": steps}) for steps in (12, 24, 48, 80)),
         ),
         "coverage": Variant(
             datasets=("clusters",),
@@ -119,7 +121,6 @@ SPACE = SearchSpace(
                 Axis(
                     path="batch.train",
                     values=(3, 5, 8, 14, 26, 48),
-                    label="training batch (rows)",
                     steps_per_octave=8,
                     multiple=1,
                 ),
@@ -128,7 +129,7 @@ SPACE = SearchSpace(
             criterion=Criterion(metric="p", fraction=0.9),
             laws={"clusters": ("coverage",)},
             budget=Budget(replicates=4, max_replicates=80, round_replicates=8),
-            recipes=tuple(Recipe(name=f"S={length}", values={"horizon.length": length}) for length in (1_500, 6_000)),
+            series=tuple(Series(name=f"S={length}", values={"horizon.length": length}) for length in (1_500, 6_000)),
         ),
         "source": Variant(
             datasets=("clusters",),
@@ -147,7 +148,6 @@ SPACE = SearchSpace(
                 Axis(
                     path="batch.eval",
                     values=(8, 12, 20, 28, 40, 60),
-                    label="batch (rows)",
                     steps_per_octave=8,
                     multiple=4,
                 ),
@@ -157,7 +157,7 @@ SPACE = SearchSpace(
             criterion=Criterion(metric="source_mass", level=0.5, floor="zero"),
             flank="falling",
             laws={"clusters": ("source_batch",)},
-            recipes=tuple(Recipe(name=f"d={dim}", values={"data.clusters.dim": dim}) for dim in (64, 128, 256)),
+            series=tuple(Series(name=f"d={dim}", values={"data.clusters.dim": dim}) for dim in (64, 128, 256)),
         ),
     },
     profiles={

@@ -11,7 +11,10 @@ from chance, since labels are learned from nothing; the threshold is half-way fr
 batch of labelled views of its own at every step, so that its pull does not fade with the share of labels.
 """
 
-from study.config import (
+from study.designs.axis import Axis
+from study.designs.criterion import Criterion
+from study.designs.space import Budget, SearchSpace, Variant
+from study.recipes.contrastive.config import (
     BatchConfig,
     DataConfig,
     EvaluationConfig,
@@ -20,11 +23,12 @@ from study.config import (
     ModelConfig,
     ReplicateConfig,
 )
-from study.space import Axis, Budget, Criterion, SearchSpace, Variant
+from study.recipes.contrastive.recipe import CONTRASTIVE
 
 SPACE = SearchSpace(
     name="label_limit",
     question="How few labels does anchor regression (OAR) need, beside a supervised classifier with the same labels?",
+    recipe=CONTRASTIVE,
     config=ReplicateConfig(
         trainer="oar",
         data=DataConfig(num_views=2),
@@ -38,17 +42,15 @@ SPACE = SearchSpace(
         Axis(
             path="data.label_fraction",
             values=(0.0002, 0.0005, 0.002, 0.01, 0.1, 1.0),
-            label="share of labelled training images",
             steps_per_octave=4,
         ),
         Axis(
             path="trainer",
             values=("oar", "supervised"),
-            label="method",
             also={"supervised": {"batch.labelled": 0}},
         ),
     ),
-    nuisance=(Axis(path="optimizer.learning_rate", values=(1e-3, 3e-3, 1e-2), label="learning rate"),),
+    nuisance=(Axis(path="optimizer.learning_rate", values=(1e-3, 3e-3, 1e-2)),),
     criterion=Criterion(metric="accuracy_clean", fraction=0.5, floor="chance"),
     budget=Budget(replicates=3, precision=0.25, max_replicates=40),
     tuning={"evaluation.split": "validation", "evaluation.knn_bank": 0, "evaluation.num_points": 1},

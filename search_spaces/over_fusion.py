@@ -14,7 +14,10 @@ escapes is recorded beside it, with the norm and the variance of the embeddings 
 component grows into everything.
 """
 
-from study.config import (
+from study.designs.axis import Axis
+from study.designs.criterion import Criterion
+from study.designs.space import Budget, SearchSpace, Series, Variant
+from study.recipes.contrastive.config import (
     BatchConfig,
     ClustersConfig,
     DataConfig,
@@ -25,13 +28,13 @@ from study.config import (
     OptimizerConfig,
     ReplicateConfig,
 )
-from study.space import Axis, Budget, Criterion, Recipe, SearchSpace, Variant
+from study.recipes.contrastive.recipe import CONTRASTIVE
 
 
-def _stack(dim: int, num_classes: int, sigma: float, *, residual: bool, cosine: float = 0.0) -> Recipe:
+def _stack(dim: int, num_classes: int, sigma: float, *, residual: bool, cosine: float = 0.0) -> Series:
     """A stack of identity blocks on clusters, judged on 20 rows per class."""
     words = f"d={dim} K={num_classes} sigma={sigma:g}" + ("" if residual else " no residual")
-    return Recipe(
+    return Series(
         name=words + (" simplex" if cosine else ""),
         values={
             "data.clusters.dim": dim,
@@ -47,6 +50,7 @@ def _stack(dim: int, num_classes: int, sigma: float, *, residual: bool, cosine: 
 SPACE = SearchSpace(
     name="over_fusion",
     question="At which learning rate does InfoNCE fuse all embeddings into one point, and does OAR undo it?",
+    recipe=CONTRASTIVE,
     config=ReplicateConfig(
         trainer="oar",
         data=DataConfig(
@@ -67,10 +71,9 @@ SPACE = SearchSpace(
         Axis(
             path="optimizer.learning_rate",
             values=(10.0, 30.0, 90.0, 270.0, 810.0, 2560.0),
-            label="learning rate (SGD)",
             steps_per_octave=8,
         ),
-        Axis(path="horizon.length", values=(200, 800, 3200), label="steps"),
+        Axis(path="horizon.length", values=(200, 800, 3200)),
     ),
     nuisance=(),
     # A run ends near 0 or near 1, by its seed: a mean of the two describes no run. Sought is the share of fused seeds.
@@ -105,7 +108,6 @@ SPACE = SearchSpace(
                 Axis(
                     path="model.num_blocks",
                     values=(1, 2, 4, 6, 8, 10),
-                    label="blocks",
                     scale="linear",
                     steps_per_octave=1,
                     multiple=1,
@@ -115,7 +117,7 @@ SPACE = SearchSpace(
             budget=Budget(replicates=1, precision=0.075, max_replicates=40),
             flank="falling",
             laws={"clusters": ("depth", "depth_state_evolution")},
-            recipes=(
+            series=(
                 *(
                     _stack(dim, num_classes, sigma, residual=residual)
                     for dim, num_classes, sigma in ((256, 5, 0.3), (256, 5, 1.0), (512, 5, 0.5), (256, 10, 0.5))

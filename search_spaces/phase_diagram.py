@@ -10,7 +10,10 @@ steps; the boundary is half of the rise of P over the training batch, at every s
 digits or Fashion-MNIST, learning rate tuned in every cell; the boundary is P = 1/4.
 """
 
-from study.config import (
+from study.designs.axis import Axis
+from study.designs.criterion import Criterion
+from study.designs.space import Budget, SearchSpace, Variant
+from study.recipes.contrastive.config import (
     BatchConfig,
     ClustersConfig,
     DataConfig,
@@ -20,11 +23,12 @@ from study.config import (
     OptimizerConfig,
     ReplicateConfig,
 )
-from study.space import Axis, Budget, Criterion, SearchSpace, Variant
+from study.recipes.contrastive.recipe import CONTRASTIVE
 
 SPACE = SearchSpace(
     name="phase_diagram",
     question="Where in the plane of augmentation strength and batch does fusion know the classes?",
+    recipe=CONTRASTIVE,
     config=ReplicateConfig(
         data=DataConfig(name="clusters", clusters=ClustersConfig(num_sources=1_000, basis="random")),
         batch=BatchConfig(train=60, eval=60),
@@ -37,10 +41,9 @@ SPACE = SearchSpace(
         Axis(
             path="data.strength",
             values=(1.0, 1.9, 3.5),
-            label="augmentation strength (sigma)",
             steps_per_octave=16,
         ),
-        Axis(path="batch.eval", values=(15, 250), label="batch (rows)", steps_per_octave=3, multiple=5),
+        Axis(path="batch.eval", values=(15, 250), steps_per_octave=3, multiple=5),
     ),
     nuisance=(),
     criterion=Criterion(metric="p", level=0.5, floor="zero"),
@@ -62,14 +65,12 @@ SPACE = SearchSpace(
                 Axis(
                     path="batch.train",
                     values=(4, 20, 96),
-                    label="training batch (rows)",
                     steps_per_octave=4,
                     multiple=1,
                 ),
                 Axis(
                     path="data.strength",
                     values=(2.5, 5.0),
-                    label="augmentation strength (sigma)",
                     steps_per_octave=4,
                 ),
             ),
@@ -89,16 +90,15 @@ SPACE = SearchSpace(
                 "batch.eval": 120,
             },
             scientific=(
-                Axis(path="data.strength", values=(0.1, 0.4, 1.5), label="augmentation strength", steps_per_octave=4),
+                Axis(path="data.strength", values=(0.1, 0.4, 1.5), steps_per_octave=4),
                 Axis(
                     path="batch.train",
                     values=(8, 256),
-                    label="training batch (rows)",
                     steps_per_octave=1,
                     multiple=4,
                 ),
             ),
-            nuisance=(Axis(path="optimizer.learning_rate", values=(1e-4, 3e-4, 1e-3), label="learning rate"),),
+            nuisance=(Axis(path="optimizer.learning_rate", values=(1e-4, 3e-4, 1e-3)),),
             criterion=Criterion(metric="p", level=0.25, floor="zero"),
             budget=Budget(tuning_seeds=1, replicates=2, precision=0.3, max_replicates=80, round_replicates=8),
         ),

@@ -9,12 +9,23 @@ of 4 and 16 and has its ceiling at 64. ``supervised`` is the simplest other trai
 which learns in ten.
 """
 
-from study.config import BatchConfig, DataConfig, EvaluationConfig, HorizonConfig, ModelConfig, ReplicateConfig
-from study.space import Axis, Budget, Criterion, SearchSpace, Variant
+from study.designs.axis import Axis
+from study.designs.criterion import Criterion
+from study.designs.space import Budget, SearchSpace, Variant
+from study.recipes.contrastive.config import (
+    BatchConfig,
+    DataConfig,
+    EvaluationConfig,
+    HorizonConfig,
+    ModelConfig,
+    ReplicateConfig,
+)
+from study.recipes.contrastive.recipe import CONTRASTIVE
 
 SPACE = SearchSpace(
     name="smoke",
     question="Does everything work here? (a tiny batch limit on digits; its answer means nothing)",
+    recipe=CONTRASTIVE,
     config=ReplicateConfig(
         data=DataConfig(name="digits"),
         batch=BatchConfig(eval=40),
@@ -22,8 +33,8 @@ SPACE = SearchSpace(
         horizon=HorizonConfig(unit="steps", length=80),
         evaluation=EvaluationConfig(num_batches=4, num_points=2, knn_bank=200),
     ),
-    scientific=(Axis(path="batch.train", values=(4, 16, 64), label="training batch (rows)"),),
-    nuisance=(Axis(path="optimizer.learning_rate", values=(1e-3, 3e-3, 1e-2), label="learning rate"),),
+    scientific=(Axis(path="batch.train", values=(4, 16, 64)),),
+    nuisance=(Axis(path="optimizer.learning_rate", values=(1e-3, 3e-3, 1e-2)),),
     criterion=Criterion(metric="p", fraction=0.5),
     budget=Budget(tuning_seeds=2, replicates=5),
     tuning={"evaluation.split": "validation", "evaluation.knn_bank": 0, "evaluation.num_points": 1},
@@ -31,7 +42,7 @@ SPACE = SearchSpace(
         "learning": Variant(),
         "supervised": Variant(
             values={"trainer": "supervised", "horizon.length": 10},
-            nuisance=(Axis(path="optimizer.learning_rate", values=(3e-3, 1e-2, 3e-2), label="learning rate"),),
+            nuisance=(Axis(path="optimizer.learning_rate", values=(3e-3, 1e-2, 3e-2)),),
             criterion=Criterion(metric="accuracy", fraction=0.5, floor="chance"),
         ),
     },

@@ -13,40 +13,43 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from study.addresses import without_secret
-from study.command_line import build_parser, parse_overrides, print_list, print_plan, run_main, show
-from study.config import ConfigError, DataUnavailable, error_sentence
-from study.design import Design, load_space, make_design
-from study.doors import absolute_paths
-from study.fallback import earlier_answer, sentence, stand_in
-from study.interrupts import Interrupts
-from study.prepare import Prepared, prepare
-from study.provenance import Provenance
-from study.session import EXIT_BUDGET, EXIT_FAILED, EXIT_STORAGE, EXIT_USAGE, run_open_rounds, say_failures
+from study.commands.command_line import EXIT_USAGE, PROGRAM, RUN_EXIT_CODES, Command, other_command
+from study.commands.command_line import run as run_command
+from study.commands.missing_data import earlier_answer, sentence, stand_in
+from study.commands.options import SWEEP, parse_overrides
+from study.commands.paths import absolute_paths
+from study.commands.plan import print_list, print_plan
+from study.commands.prepare import prepare
+from study.commands.streams import run_main, show
+from study.designs.assembly import make_design
+from study.designs.catalogue import load_space
+from study.designs.design import Design
+from study.errors import ConfigError, DataUnavailable, error_sentence
+from study.execution.interrupts import Interrupts
+from study.execution.prepared import Prepared
+from study.execution.session import EXIT_BUDGET, EXIT_FAILED, EXIT_STORAGE, run_open_rounds, say_failures
+from study.ledger.addresses import without_secret
+from study.ledger.registration import design_row
 
 if TYPE_CHECKING:
-    from study.limit_seeking import SliceState
-    from study.results.ledger import Ledger
+    from study.ledger.ledger import Ledger
+    from study.planning.limit_state import SliceState
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
-    parser = build_parser()
-    options = parser.parse_args(arguments)
-    given = sys.argv[1:] if arguments is None else arguments
+def act(options: argparse.Namespace) -> int:
+    """Run a study, or print what was asked for; returns the exit code."""
     # To go on is not to begin anew once more.
-    resuming = (without_secret(item) for item in given if item != "--fresh")
-    options.command = f"python -m study.sweep {shlex.join(resuming)}"
+    resuming = (without_secret(item) for item in options.arguments if item != "--fresh")
+    options.command = f"{options.program} {shlex.join(resuming)}"
     interrupts = Interrupts()
     try:
         if options.list:
             print_list(options.json)
             return 0
         if options.study is None:
-            raise ConfigError("name a study, for example: python -m study.sweep batch_limit (--list shows all)")
+            raise ConfigError(f"name a study, for example: {options.program} batch_limit (--list shows all)")
         return _sweep(options, interrupts)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -62,12 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _sweep(options: argparse.Namespace, interrupts: Interrupts) -> int:
+    space = load_space(options.study)
     design = make_design(
-        load_space(options.study),
+        space,
         variant=options.variant,
         profile=options.profile,
         dataset=options.dataset,
-        overrides=parse_overrides(options.overrides),
+        overrides=parse_overrides(space.recipe.config_class, options.overrides),
     )
     design, replicates = budgeted(options, design)
     if options.dry_run:
@@ -75,7 +79,7 @@ def _sweep(options: argparse.Namespace, interrupts: Interrupts) -> int:
         return 0
     interrupts.install()
     absolute_paths(options)
-    asked_for = design.config.data.name
+    asked_for = design.dataset
     try:
         prepared = prepare(options, design, replicates)
     except DataUnavailable as error:
@@ -107,16 +111,17 @@ def budgeted(options: argparse.Namespace, design: Design) -> tuple[Design, int]:
 
 def run(options: argparse.Namespace, prepared: Prepared, asked_for: str, interrupts: Interrupts) -> int:
     """Run what is missing, then print the answer; ``asked_for`` is the data set that the command wants."""
-    from study.results.ledger import Ledger
-    from study.searcher import RoundPlanner
-    from study.sweep_state import SweepState
-    from study.tasks import TaskSettings
+    from study.execution.queue import SweepState
+    from study.execution.tasks import TaskSettings
+    from study.ledger.ledger import Ledger
+    from study.planning.planner import RoundPlanner
 
     design = prepared.design
     opener = Ledger.open_fresh if options.fresh else Ledger.open
     ledger = opener(prepared.storage, design.study)
     settings = TaskSettings(
         ledger_uri=ledger.store.uri,
+        recipe=design.recipe.address,
         study_hash=design.hash,
         data_root=options.data_root,
         executor=prepared.executor,
@@ -125,13 +130,16 @@ def run(options: argparse.Namespace, prepared: Prepared, asked_for: str, interru
         use_gpu=options.use_gpu,
         provenance=prepared.provenance,
     )
-    planner = RoundPlanner(design=design, digest_of=prepared.digest_of, replicates=prepared.replicates)
+    planner = RoundPlanner(
+        design=design, digest_of=lambda config: prepared.data_of(config).digest, replicates=prepared.replicates
+    )
     hours = options.max_hours
     deadline = float("inf") if hours is None else time.monotonic() + 3600 * hours
     state = SweepState(
         design=design,
         ledger=ledger,
         planner=planner,
+        replicates=prepared.replicates,
         settings=settings,
         design_row=design_row(design, prepared.provenance, asked_for),
         deadline=deadline,
@@ -157,7 +165,7 @@ def check_places(options: argparse.Namespace, prepared: Prepared) -> None:
 
     A tracking server that was named must answer. A file beside the storage may be mended later.
     """
-    from study.results.store import Store
+    from study.ledger.store import Store
 
     Store(prepared.storage).check_writable()
     if options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"):
@@ -166,30 +174,13 @@ def check_places(options: argparse.Namespace, prepared: Prepared) -> None:
 
 def budget_sentence(design: Design, unsettled: "Sequence[SliceState]") -> str:
     """Which limits are less certain than was asked for, and what to do."""
-    ended = [
-        f"{state.slice.name or design.scientific[0].label} after {state.num_planned} ({state.reason})"
-        for state in unsettled
-    ]
+    label = design.recipe.quantity(design.scientific[0].path).label
+    ended = [f"{state.slice.name or label} after {state.num_planned} ({state.reason})" for state in unsettled]
     return (
         f"the replicates ended before the precision of {design.budget.precision:g} octaves: {'; '.join(ended)}. "
         "The same command with a larger --max-replicates goes on from here, with a larger --precision it "
         "asks for less"
     )
-
-
-def design_row(design: Design, provenance: Provenance, asked_for: str) -> dict[str, object]:
-    """The row that registers a design before its first replicate, asked for as ``asked_for``'s."""
-    return {
-        "study_hash": design.hash,
-        "study": design.study,
-        "variant": design.variant,
-        "design": json.dumps(design.canonical(), sort_keys=True),
-        "exploratory": design.is_exploratory,
-        "commit": provenance.commit,
-        "dirty": provenance.dirty,
-        "created_at": datetime.now(UTC),
-        "dataset_fallback": asked_for if asked_for != design.config.data.name else None,
-    }
 
 
 def _print_answer(
@@ -201,10 +192,10 @@ def _print_answer(
     asked_for: str,
     interrupts: Interrupts,
 ) -> int:
-    from analysis.answer import to_json
-    from analysis.fits import SearchEnd, slice_key
-    from analysis.report import make_report
-    from analysis.report_files import write_report
+    from study.answers.answer import to_json
+    from study.answers.fits import SearchEnd, slice_key
+    from study.answers.report import make_report
+    from study.answers.report_files import write_report
 
     if not ledger.has_design(design.hash):
         if options.json:
@@ -224,7 +215,7 @@ def _print_answer(
             show(report.text)
             if earlier is not None:
                 show(f"an answer on digits stood in for this one before: {earlier}")
-            show("compare: make mlflow" + (f" STORAGE={_for_make(options.storage)}" if options.storage else ""))
+            show(f"compare: {_mlflow_command(options)}")
             sys.stdout.flush()
             interrupts.answer_is_out(exit_code)
     finally:
@@ -245,9 +236,31 @@ def _print_answer(
     return exit_code
 
 
+def _mlflow_command(options: argparse.Namespace) -> str:
+    """The command that serves the comparison: make's where the sweep was started as a module of a checkout."""
+    if options.program.partition(" ")[0] != PROGRAM:
+        return "make mlflow" + (f" STORAGE={_for_make(options.storage)}" if options.storage else "")
+    place = f" --storage {shlex.quote(without_secret(options.storage))}" if options.storage else ""
+    return other_command(options.program, "mlflow") + place
+
+
 def _for_make(storage: str) -> str:
     """An address as a shell hands it to make, which has a meaning of its own for dollars."""
     return shlex.quote(without_secret(storage).replace("$", "$$"))
+
+
+COMMAND = Command(
+    "run",
+    act=act,
+    params=SWEEP,
+    help="Run a study to its answer. The same command again resumes where it stopped.",
+    exit_codes=RUN_EXIT_CODES,
+)
+
+
+def main(arguments: Sequence[str] | None = None, program: str = "python -m study.sweep") -> int:
+    """Entry point; returns the exit code."""
+    return run_command(COMMAND, arguments, program)
 
 
 if __name__ == "__main__":

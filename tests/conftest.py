@@ -9,8 +9,9 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 import pytest
 import torch
 
-from study.config import ReplicateConfig, Scalar, with_values
-from study.data.datasets import Dataset, load_dataset
+from study.designs.values import Scalar, with_values
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.data.datasets import Dataset, load_dataset
 
 torch.set_num_threads(1)
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from study.config import ReplicateConfig, Scalar, with_values
-from study.limits import LAWS
+from study.designs.values import Scalar, with_values
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.laws import LAWS
 
 Values = Mapping[str, Scalar]
 

@@ -15,16 +15,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from study.config import BatchConfig, DataConfig, EvaluationConfig, HorizonConfig, Replicate, ReplicateConfig
-from study.design import Design, make_design
+from study.designs.assembly import make_design
+from study.designs.axis import Axis
+from study.designs.criterion import Criterion
+from study.designs.design import Design
+from study.designs.space import Budget, SearchSpace, Variant
+from study.execution.queue import SweepState
+from study.execution.tasks import PackTask, TaskSettings, attempt_row
+from study.interface.run import Replicate
+from study.ledger.ledger import Ledger
+from study.ledger.provenance import Provenance
+from study.ledger.store import Store
 from study.outcome import MEASURED_OUTCOMES, Outcome
-from study.provenance import Provenance
-from study.results.ledger import Ledger
-from study.results.store import Store
-from study.searcher import RoundPlanner
-from study.space import Axis, Budget, Criterion, SearchSpace, Variant
-from study.sweep_state import SweepState
-from study.tasks import PackTask, TaskSettings, attempt_row
+from study.planning.planner import RoundPlanner
+from study.recipes.contrastive.config import BatchConfig, DataConfig, EvaluationConfig, HorizonConfig, ReplicateConfig
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.rows import before_column, metric_column
 
 DATA_DIGEST = "0123456789abcdef"
 FLOOR = 0.04
@@ -33,13 +39,13 @@ STARTED = datetime(2030, 1, 1, tzinfo=UTC)
 PROVENANCE = Provenance(
     commit="0123456789abcdef0123456789abcdef01234567", dirty=False, source_digest="s", versions="{}", node_type="test"
 )
-BATCHES = Axis(path="batch.train", values=(4, 16, 64), label="training batch (rows)")
-RATES = Axis(path="optimizer.learning_rate", values=(1e-3, 3e-3, 1e-2), label="learning rate")
+BATCHES = Axis(path="batch.train", values=(4, 16, 64))
+RATES = Axis(path="optimizer.learning_rate", values=(1e-3, 3e-3, 1e-2))
 # A trainer without affinities, judged by what it reports.
 SUPERVISED = Variant(
     values={"trainer": "supervised"}, criterion=Criterion(metric="accuracy", fraction=0.5, floor="chance")
 )
-STRENGTHS = Axis(path="data.strength", values=(0.1, 0.2), label="strength")
+STRENGTHS = Axis(path="data.strength", values=(0.1, 0.2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +64,7 @@ def search_space(**changes: Any) -> SearchSpace:
     fields: dict[str, Any] = {
         "name": "known",
         "question": "Does the answer come back?",
+        "recipe": CONTRASTIVE,
         "config": ReplicateConfig(
             data=DataConfig(name="digits"),
             batch=BatchConfig(eval=40),
@@ -97,28 +104,31 @@ def commit(task: PackTask, result_of: ResultOf, metric: str = "p") -> None:
     for replicate, attempt in zip(task.replicates, task.attempts, strict=True):
         result = result_of(replicate)
         row = attempt_row(task, replicate, attempt, result.outcome, STARTED)
-        row |= {"finished_at": STARTED + timedelta(minutes=1), f"{metric}_before": FLOOR}
+        row |= {"finished_at": STARTED + timedelta(minutes=1), before_column(metric): FLOOR}
         row |= {"examples": 600, "steps": 10, "seconds": 2.0, "device_seconds": 2.0, "device": "cpu"}
         if result.outcome in MEASURED_OUTCOMES:
-            row |= {metric: result.value, "knn_accuracy": 0.8, "knn_accuracy_before": 0.6}
+            row |= {metric_column(metric): result.value, metric_column("knn_accuracy"): 0.8}
+            row |= {before_column("knn_accuracy"): 0.6}
             for examples, share in ((0, 0.0), (300, 0.6), (600, 1.0)):
                 value = FLOOR + share * (result.value - FLOOR)
                 curve = {"key": replicate.key, "attempt": attempt, "examples": examples, "metric": metric}
                 curves.append(curve | {"value": value})
         if result.outcome not in (*MEASURED_OUTCOMES, Outcome.DIVERGED):
-            row |= {f"{metric}_before": None, "seconds": None, "error": "RuntimeError: invented"}
+            row |= {before_column(metric): None, "seconds": None, "error": "RuntimeError: invented"}
         rows.append(row)
     ledger.append_pack(rows, curves)
 
 
 def open_state(ledger: Ledger, design: Design, replicates: int = 5, **changes: Any) -> SweepState:
     """A sweep's state on a ledger, as a new command would build it."""
-    settings = TaskSettings(ledger_uri=ledger.store.uri, study_hash=design.hash, provenance=PROVENANCE)
+    settings = TaskSettings(
+        ledger_uri=ledger.store.uri, recipe=design.recipe.address, study_hash=design.hash, provenance=PROVENANCE
+    )
     data_digest = changes.pop("data_digest", DATA_DIGEST)
     planner = RoundPlanner(design=design, digest_of=lambda _: data_digest, replicates=replicates)
     fresh = Ledger(Store(ledger.store.uri))
     changes.setdefault("design_row", design_row(design))
-    return SweepState(design=design, ledger=fresh, planner=planner, settings=settings, **changes)
+    return SweepState(design=design, ledger=fresh, planner=planner, replicates=replicates, settings=settings, **changes)
 
 
 def drive(state: SweepState, result_of: ResultOf, max_packs: int | None = None) -> list[PackTask]:
@@ -145,6 +155,7 @@ def design_row(design: Design, **changes: Any) -> dict[str, Any]:
         "commit": PROVENANCE.commit,
         "dirty": False,
         "created_at": STARTED - timedelta(hours=1),
+        "entry_point": design.recipe.address,
     }
     return row | changes
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from study.affinity import (
+from study.recipes.contrastive.affinity import (
     AffinityKind,
     affinity,
     id_ranges,

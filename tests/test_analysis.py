@@ -9,21 +9,29 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.answer import StudyAnswer, answer, to_json
-from analysis.designs import load_design
-from analysis.figures import draw_answer, figure_bytes
-from analysis.frames import curves_frame, designs_frame, measured, outcome_values, raw_knn, replicates_frame
-from analysis.report import make_report, word_answer
-from analysis.report_files import write_report
-from analysis.slices import mean_curve
-from study.config import Replicate, ReplicateConfig, with_values
-from study.config import to_json as to_json_config
-from study.design import Design, make_design
-from study.inference.threshold import CrossingStatus
-from study.outcome import MAX_ATTEMPTS, Outcome
-from study.results.ledger import Ledger
-from study.results.store import Store
-from study.space import Axis, Criterion
+from study.answers.answer import StudyAnswer, answer, to_json
+from study.answers.figures import draw_answer, figure_bytes
+from study.answers.frames import curves_frame, designs_frame, measured, outcome_values, replicates_frame
+from study.answers.registered import load_design
+from study.answers.report import make_report, word_answer
+from study.answers.report_files import write_report
+from study.answers.slices import mean_curve
+from study.designs.assembly import make_design
+from study.designs.axis import Axis
+from study.designs.criterion import Criterion
+from study.designs.design import Design
+from study.designs.values import Scalar, with_values
+from study.designs.values import to_json as to_json_config
+from study.inference.statements import CrossingStatus
+from study.interface.readings import SliceView
+from study.interface.run import Replicate
+from study.ledger.attempts import MAX_ATTEMPTS
+from study.ledger.ledger import Ledger
+from study.ledger.store import Store
+from study.outcome import Outcome
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.readings.neighbours import NeighbourReading, read_neighbours
+from study.recipes.contrastive.recipe import CONTRASTIVE
 from tests.synthetic import (
     DATA_DIGEST,
     FLOOR,
@@ -42,7 +50,7 @@ from tests.synthetic import (
     search_space,
 )
 
-WIDE = Axis(path="batch.train", values=(4, 8, 16, 32, 64, 128, 256, 512), label="training batch (rows)")
+WIDE = Axis(path="batch.train", values=(4, 8, 16, 32, 64, 128, 256, 512))
 RISE, FALL = 2**5.3, 2**7.6
 
 
@@ -147,8 +155,9 @@ class TestAnswer:
 
     def test_knn_is_compared_on_the_split_of_the_report(self, peak_answer: StudyAnswer) -> None:
         (part,) = peak_answer.slices
-        assert part.knn is not None
-        assert (part.knn.point, part.knn.trained, part.knn.untrained, part.knn.raw) == (64, 0.8, 0.6, 0.7)
+        (knn,) = part.readings
+        assert isinstance(knn, NeighbourReading)
+        assert (knn.point, knn.trained, knn.untrained, knn.raw) == (64, 0.8, 0.6, 0.7)
 
     def test_an_absolute_level_is_crossed_where_the_curve_has_that_value(self, tmp_path: Path) -> None:
         design = known_design(scientific=(WIDE,), criterion=Criterion(metric="p", level=FLOOR + 0.25))
@@ -157,7 +166,7 @@ class TestAnswer:
         assert part.fit.rising.low is not None
         assert part.fit.rising.high is not None
         assert part.fit.rising.low < RISE < part.fit.rising.high
-        assert part.fit.level == pytest.approx(FLOOR + 0.25)
+        assert part.fit.level.value == pytest.approx(FLOOR + 0.25)
 
     def test_another_metric_can_be_the_outcome(self, tmp_path: Path) -> None:
         design = known_design(scientific=(WIDE,), criterion=Criterion(metric="s_j", fraction=0.5))
@@ -222,7 +231,7 @@ class TestUnfinished:
 class TestDiverged:
     def test_a_diverged_replicate_stands_at_its_floor(self, diverged: StudyAnswer) -> None:
         frame = diverged.slices[0].frame
-        values = outcome_values(frame, Criterion(metric="p", fraction=0.5))[frame["outcome"] == "diverged"]
+        values = outcome_values(frame, Criterion(metric="p", fraction=0.5), CONTRASTIVE)[frame["outcome"] == "diverged"]
         assert list(values) == [FLOOR, FLOOR]
         assert diverged.counts["diverged"] == 2
 
@@ -309,7 +318,7 @@ class TestWords:
         def result_of(replicate: Replicate) -> Result:
             return rise_and_fall(replicate, rise=5.3 - replicate.config.horizon.length / 300, fall=20)
 
-        horizons = Axis(path="horizon.length", values=(300, 600), label="images")
+        horizons = Axis(path="horizon.length", values=(300, 600))
         design = known_design(scientific=(WIDE, horizons), nuisance=())
         result = answered(tmp_path, result_of, design, replicates=3)
         short, long = result.horizons
@@ -330,7 +339,7 @@ class TestWords:
         assert names == ["40% rise of p", "60% rise of p", "half rise of knn_accuracy"]
 
     def test_an_axis_without_a_name_of_its_own_is_called_by_its_path(self, tmp_path: Path) -> None:
-        dims = Axis(path="model.embedding_dim", values=(16, 32, 64, 128), label="dimensions")
+        dims = Axis(path="model.embedding_dim", values=(16, 32, 64, 128))
 
         def result_of(replicate: Replicate) -> Result:
             return Result(value=FLOOR + 0.001 * replicate.seed % 3)
@@ -403,7 +412,7 @@ class TestWords:
         assert words in word_answer(dataclasses.replace(peak_answer, design=design))[0]
 
     def test_a_nuisance_at_its_edge_is_called_by_its_name(self, tmp_path: Path) -> None:
-        decay = Axis(path="optimizer.weight_decay", values=(1e-4, 1e-3, 1e-2), label="weight decay")
+        decay = Axis(path="optimizer.weight_decay", values=(1e-4, 1e-3, 1e-2))
 
         def result_of(replicate: Replicate) -> Result:
             return Result(value=replicate.config.optimizer.weight_decay + 0.01 * replicate.config.batch.train)
@@ -426,7 +435,7 @@ class TestJson:
         frame = peak_answer.slices[0].frame
         assert [point["batch.train"] for point in points] == list(WIDE.values)
         for point in points:
-            values = frame.loc[frame["batch.train"] == point["batch.train"], "p"]
+            values = frame.loc[frame["batch.train"] == point["batch.train"], "metric.p"]
             assert (point["mean"], point["std"]) == (pytest.approx(values.mean()), pytest.approx(values.std()))
             assert point["count"] == 5
 
@@ -541,7 +550,7 @@ class TestFrames:
         assert list(measured(frame)["outcome"]) == ["ok", "collapsed"]
 
     def test_the_mean_curve_is_sorted_and_counts_its_replicates(self, peak: Ledger) -> None:
-        frame = pd.DataFrame({"x": [8, 4, 8], "outcome": "ok", "p": [0.2, 0.1, 0.4], "p_before": 0.0})
+        frame = pd.DataFrame({"x": [8, 4, 8], "outcome": "ok", "metric.p": [0.2, 0.1, 0.4], "before.p": 0.0})
         curve = mean_curve(frame, "x", load_design(peak))
         assert list(curve["x"]) == [4, 8]
         assert list(curve["mean"]) == pytest.approx([0.1, 0.3])
@@ -550,18 +559,40 @@ class TestFrames:
     def test_a_diverged_replicate_stands_at_the_floor_of_its_criterion(self) -> None:
         ten = with_values(ReplicateConfig(), {"data.name": "digits"})
         configs = [to_json_config(ten)] * 2
-        columns = {"outcome": ["ok", "diverged"], "p": [0.6, None], "p_before": [0.1, 0.8], "config": configs}
-        expected = {"before": 0.8, "chance": 0.1, "zero": 0.0}
-        for floor, value in expected.items():
-            criterion = Criterion(metric="p", level=0.5, floor=floor)
-            assert list(outcome_values(pd.DataFrame(columns), criterion)) == pytest.approx([0.6, value])
+        for metric, chance in (("accuracy", 0.1), ("p", 0.0)):
+            numbers = {f"metric.{metric}": [0.6, None], f"before.{metric}": [0.1, 0.8]}
+            frame = pd.DataFrame({"outcome": ["ok", "diverged"], **numbers, "config": configs})
+            expected = {"before": 0.8, "chance": chance, "zero": 0.0}
+            for floor, value in expected.items():
+                criterion = Criterion(metric=metric, level=0.5, floor=floor)
+                assert list(outcome_values(frame, criterion, CONTRASTIVE)) == pytest.approx([0.6, value])
 
     def test_the_raw_measurement_is_that_of_the_data_and_the_split(self, peak: Ledger) -> None:
-        config = {"evaluation.split": "test", "evaluation.knn_bank": 200, "evaluation.knn_neighbours": 20}
-        assert raw_knn(peak, DATA_DIGEST, config) == 0.7
-        assert raw_knn(peak, DATA_DIGEST, config | {"evaluation.split": "validation"}) == 0.1
-        assert raw_knn(peak, DATA_DIGEST, config | {"evaluation.knn_bank": 5}) is None
-        assert raw_knn(peak, "other", config) is None
+        def raw(data_digest: str, **changes: Scalar) -> float | None:
+            config = with_values(known_design().config, {f"evaluation.{name}": v for name, v in changes.items()})
+            row = {"batch.train": 8, "outcome": "ok", "data_digest": data_digest, "config": to_json_config(config)}
+            numbers = {"metric.p": 0.5, "metric.knn_accuracy": 0.8, "before.knn_accuracy": 0.6}
+            found = read_neighbours(
+                SliceView(
+                    axis="batch.train",
+                    unit="batch",
+                    criterion=Criterion(metric="p", fraction=0.5),
+                    is_first=True,
+                    laws=(),
+                    replicates=pd.DataFrame([row | numbers]),
+                    means=pd.Series({8: 0.5}),
+                    fit=None,
+                    measurements=peak,
+                    measurement_rows=lambda: peak.read("measurements").to_pylist(),
+                )
+            )
+            assert found is not None
+            return found.raw
+
+        assert raw(DATA_DIGEST) == 0.7
+        assert raw(DATA_DIGEST, split="validation") == 0.1
+        assert raw(DATA_DIGEST, knn_bank=5) is None
+        assert raw("other") is None
 
 
 @pytest.mark.parametrize("draw", [lambda a: to_json(a), lambda a: word_answer(a)], ids=["json", "words"])

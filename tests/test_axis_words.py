@@ -4,9 +4,11 @@ import dataclasses
 
 import pytest
 
-from analysis.axis_words import axis_words
-from study.inference.threshold import Crossing, CrossingStatus
-from study.space import Criterion, Flank
+from study.answers.axis_names import axis_words
+from study.designs.criterion import Criterion
+from study.designs.space import Flank
+from study.inference.statements import Crossing, CrossingStatus
+from study.recipes.contrastive.recipe import CONTRASTIVE
 
 P = Criterion(metric="p", fraction=0.5)
 ACCURACY = Criterion(metric="accuracy", fraction=0.5, floor="chance")
@@ -35,17 +37,17 @@ BEFORE = Crossing(
 def test_a_crossing_is_called_by_what_is_judged(
     axis: str, criterion: Criterion, flank: Flank, rising: str, falling: str
 ) -> None:
-    words = axis_words(axis, criterion, flank)
+    words = axis_words(CONTRASTIVE, axis, criterion, flank)
     assert (words.rising, words.falling) == (rising, falling)
 
 
 @pytest.mark.parametrize(("flank", "name"), [("rising", "minimum batch"), ("falling", "maximum useful batch")])
 def test_the_sought_crossing_is_that_of_the_flank(flank: Flank, name: str) -> None:
-    assert axis_words("batch.train", P, flank).sought(flank) == name
+    assert axis_words(CONTRASTIVE, "batch.train", P, flank).sought(flank) == name
 
 
 def test_nothing_is_said_to_lie_beyond_what_a_quantity_can_be() -> None:
-    share, batch = (axis_words(axis, P, "rising") for axis in ("data.label_fraction", "batch.train"))
+    share, batch = (axis_words(CONTRASTIVE, axis, P, "rising") for axis in ("data.label_fraction", "batch.train"))
     assert share.describe(BEYOND) == "none: no fall below the level up to the largest label share there is, 1"
     inside = dataclasses.replace(BEYOND, low=0.4, reason="probably no fall below the level")
     assert share.describe(inside) == (

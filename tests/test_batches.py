@@ -6,12 +6,16 @@ from typing import Any
 import pytest
 import torch
 
-from study.config import ConfigError, Replicate, ReplicateConfig, Scalar, with_values
-from study.data.batches import BatchStream, Draws
-from study.data.datasets import Dataset
-from study.data.labels import labelled_subset
-from study.data.streams import stream
-from study.trainers.batch import PackBatches, TrainBatch, evaluation_set
+from study.designs.values import Scalar, with_values
+from study.errors import ConfigError
+from study.interface.run import Replicate
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.data.batches import BatchStream, Draws
+from study.recipes.contrastive.data.datasets import Dataset
+from study.recipes.contrastive.data.labels import labelled_subset
+from study.recipes.contrastive.data.streams import stream
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.recipes.contrastive.trainers.batch import PackBatches, TrainBatch, evaluation_set
 
 
 def same(a: Any, b: Any) -> bool:
@@ -22,7 +26,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def pack_of(config: ReplicateConfig, *seeds: int) -> list[Replicate]:
-    return [Replicate.of(config, seed, "data") for seed in seeds]
+    return [CONTRASTIVE.replicate(config, seed, "data") for seed in seeds]
 
 
 @pytest.fixture
@@ -99,7 +103,7 @@ def test_slices_of_workers_concatenate_to_the_whole(digits: Dataset, config: Rep
 
 def test_a_member_sees_what_it_sees_alone(digits: Dataset, config: ReplicateConfig) -> None:
     configs = [with_values(config, {"data.strength": strength}) for strength in (0.0, 0.4, 1.5)]
-    pack = [Replicate.of(member, seed, "data") for seed, member in enumerate(configs)]
+    pack = [CONTRASTIVE.replicate(member, seed, "data") for seed, member in enumerate(configs)]
     together = PackBatches(digits, pack, 0, 1).batch(2)
     for index, member in enumerate(pack):
         alone = PackBatches(digits, [member], 0, 1).batch(2)

@@ -9,18 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.coverage.designs import covers, simulate
-from benchmarks.coverage.recognition import is_recognised
-from benchmarks.coverage.sets import NUM_OCTAVES, Replicates, Truth, draw_truth
-from benchmarks.coverage.tables import coverage_table, failures
-from benchmarks.economy import methods, nuisance, pools
-from benchmarks.economy.__main__ import document, names_for, rows_of
-from benchmarks.economy.figure import draw
-from benchmarks.economy.oracle import ThresholdVariance, best_design, cramer_rao, gradients
-from benchmarks.economy.problem import LEVEL, Curve, PoolExhausted, Problem, half_width, simulated
-from benchmarks.economy.report import OURS, best_of
 from study.inference.posterior import HEIGHT_SD, LOG_WIDTH_SD, RISE_MAX, RISE_MIN
-from study.inference.threshold import Crossing, CrossingStatus
+from study.inference.statements import Crossing, CrossingStatus
+from verification.coverage.designs import covers, simulate
+from verification.coverage.recognition import is_recognised
+from verification.coverage.sets import NUM_OCTAVES, Replicates, Truth, draw_truth
+from verification.coverage.tables import coverage_table, failures
+from verification.economy import methods, nuisance, pools
+from verification.economy.__main__ import document, names_for, rows_of
+from verification.economy.figure import draw
+from verification.economy.oracle import ThresholdVariance, best_design, cramer_rao, gradients
+from verification.economy.problem import LEVEL, Curve, PoolExhausted, Problem, half_width, simulated
+from verification.economy.report import OURS, best_of
 
 SIMULATED = ["width", "noise sd"]
 KINDS = ("threshold", "falling", "peaked", "below", "above", "flat", "ceiling")
@@ -45,7 +45,7 @@ class TestOracle:
 
     def test_the_variance_is_that_of_bayesian_linear_regression(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without a departure from the curve."""
-        monkeypatch.setattr("benchmarks.economy.oracle.DISCREPANCY_MEAN", 0.0)
+        monkeypatch.setattr("verification.economy.oracle.DISCREPANCY_MEAN", 0.0)
         gradient_C3, target_3 = gradients(self.curve, self.octaves_C)
         precision_33 = np.diag([(HEIGHT_SD * 0.7) ** -2, 12 / (10 * (RISE_MAX - RISE_MIN)) ** 2, LOG_WIDTH_SD**-2])
         points = [0, 3, 4, 4, 7]
@@ -209,7 +209,7 @@ class TestCoverage:
         def broken(*_arguments: object, **_options: object) -> None:
             raise FloatingPointError("no fit")
 
-        monkeypatch.setattr("benchmarks.coverage.designs.fit_curve", broken)
+        monkeypatch.setattr("verification.coverage.designs.fit_curve", broken)
         statement = simulate("fixed", 1, 0)
         assert not statement.covers("rising")
         assert "FloatingPointError: no fit" in failures([statement])

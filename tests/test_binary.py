@@ -54,9 +54,9 @@ class TestRecovery:
         assert covers(fit.rising, 4.3)
         assert octaves(fit.rising)[1] == pytest.approx(4.3, abs=0.4)
         assert fit.falling.status is CrossingStatus.ABOVE_RANGE
-        assert fit.width_low < 2.0 < fit.width_high
-        assert fit.floor_high < 0.15
-        assert fit.ceiling_low > 0.85
+        assert fit.width.low < 2.0 < fit.width.high
+        assert np.quantile(fit.curves.floor_D, 0.975) < 0.15
+        assert fit.ceiling.low > 0.85
         assert (fit.num_successes, fit.num_replicates) == (int(RISE.sum()), 100)
         assert fit.seed_correlation is None
         assert fit.converged
@@ -72,18 +72,18 @@ class TestRecovery:
         fit = fit_success(X_N, peak)
         assert covers(fit.rising, 2.4)
         assert covers(fit.falling, 6.7)
-        assert 2.4 < np.log2(fit.peak) < 6.7
+        assert 2.4 < np.log2(fit.peak.value) < 6.7
 
     def test_another_level(self) -> None:
         fit = fit_success(X_N, RISE, level=0.8)
         assert covers(fit.rising, 4.3 + np.log(4) / np.log(9))
-        assert fit.level == fit.level_low == fit.level_high == 0.8
+        assert fit.level.value == fit.level.low == fit.level.high == 0.8
 
     def test_lapses_do_not_move_the_half_way_point(self) -> None:
         lapsing = trials(0.06 + 0.86 * logistic(np.log2(X_N) - 4.3, 1.0), seed=4)
         fit = fit_success(X_N, lapsing, fraction=0.5)
         assert covers(fit.rising, 4.3)
-        assert fit.ceiling_low < 0.92 < fit.ceiling_high
+        assert fit.ceiling.low < 0.92 < fit.ceiling.high
 
     def test_a_linear_axis(self) -> None:
         strengths = np.repeat(np.linspace(0, 1.5, len(X)), TRIALS)
@@ -91,7 +91,7 @@ class TestRecovery:
         assert fit.falling.low is not None
         assert fit.falling.high is not None
         assert fit.falling.low < 0.7 < fit.falling.high
-        assert fit.width == pytest.approx(0.08 * 2 * np.log(9), abs=0.2)
+        assert fit.width.value == pytest.approx(0.08 * 2 * np.log(9), abs=0.2)
 
     def test_intervals_contain_the_threshold_in_simulated_studies(self) -> None:
         rng = np.random.default_rng(5)
@@ -207,11 +207,12 @@ class TestAgainstSlowVersions:
         weight = np.exp(counts.log_like(theta))
         is_constant = 1 / (1 + weight.mean() / np.exp(counts.log_null))
         fit = fit_success(x, success)
-        for name, parameter in (("floor", theta[:, 4]), ("ceiling", 1 - theta[:, 5])):
+        tails = [0.025, 0.5, 0.975]
+        floor, ceiling = np.quantile(fit.curves.floor_D, tails), (fit.ceiling.low, fit.ceiling.value, fit.ceiling.high)
+        for found, parameter in ((floor, theta[:, 4]), (ceiling, 1 - theta[:, 5])):
             order = np.argsort(parameter)
             share = np.cumsum(weight[order]) / weight.sum()
             expected = np.interp([0.025, 0.5, 0.975], share, parameter[order])
-            found = [getattr(fit, name + end) for end in ("_low", "", "_high")]
             assert found == pytest.approx(expected, abs=0.03)
         assert is_constant < 0.01
         # The logistic flank alone crosses one half where its logit makes up for unequal floor and lapses.

@@ -10,7 +10,7 @@ from study.inference import plane
 from study.inference.boundary import BoundaryFit, fit_boundary
 from study.inference.particles import tempered_particles
 from study.inference.plane_data import PlaneData, Scales, low_columns
-from study.inference.seeking_plane import PlaneProposal, propose_boundary
+from study.inference.seeking_plane import NextInPlane, propose_boundary
 from study.inference.statements import MISFIT_FLAG, CrossingStatus
 
 Array = NDArray[np.float64]
@@ -167,14 +167,14 @@ class TestErrors:
 CANDIDATES = np.array([(x, y) for x in np.exp2(np.linspace(0, 5, 21)) for y in np.exp2(np.linspace(0, 3, 7))])
 
 
-def propose(data: Replicates, precision: float, num: int = 8) -> PlaneProposal:
+def propose(data: Replicates, precision: float, num: int = 8) -> NextInPlane:
     return propose_boundary(
         *data, fraction=None, level=0.4, candidates=CANDIDATES, precision=precision, round_replicates=num
     )
 
 
 @functools.cache
-def narrowest() -> PlaneProposal:
+def narrowest() -> NextInPlane:
     return propose(replicates(), 0.01)
 
 

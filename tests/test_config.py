@@ -6,28 +6,28 @@ import math
 
 import pytest
 
-from study.config import (
-    BatchConfig,
-    ClustersConfig,
-    ConfigError,
-    DataConfig,
-    LossConfig,
-    ModelConfig,
-    Replicate,
-    ReplicateConfig,
+from study.designs.values import (
     Scalar,
-    ViewsConfig,
     canonical,
     digest,
     field_types,
     flatten,
     from_json,
-    pack_shape,
     parse_value,
-    replicate_key,
     to_json,
     with_values,
 )
+from study.errors import ConfigError
+from study.recipes.contrastive.config import (
+    BatchConfig,
+    ClustersConfig,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    ReplicateConfig,
+    ViewsConfig,
+)
+from study.recipes.contrastive.recipe import CONTRASTIVE
 
 BASE = with_values(ReplicateConfig(), {"trainer": "supervised", "data.num_views": 2})
 
@@ -85,14 +85,14 @@ WITH_OAR: dict[str, Scalar] = {"evaluation.escape": True, "batch.labelled": 8}
 
 
 def test_every_path_has_another_value_here() -> None:
-    assert OTHER_VALUES.keys() | WITH_OAR.keys() == set(field_types()) == set(flatten(BASE))
+    assert OTHER_VALUES.keys() | WITH_OAR.keys() == set(field_types(ReplicateConfig)) == set(flatten(BASE))
 
 
 @pytest.mark.parametrize("path", WITH_OAR)
 def test_key_differs_by_any_field_of_the_oar_trainer(path: str) -> None:
     config = with_values(BASE, {"trainer": "oar"})
     other = with_values(config, {path: WITH_OAR[path]})
-    assert replicate_key(other, 0, "data") != replicate_key(config, 0, "data")
+    assert CONTRASTIVE.key(other, 0, "data") != CONTRASTIVE.key(config, 0, "data")
     with pytest.raises(ConfigError, match=f"{path}.*trainer=oar"):
         with_values(BASE, {path: WITH_OAR[path]})
 
@@ -100,32 +100,32 @@ def test_key_differs_by_any_field_of_the_oar_trainer(path: str) -> None:
 @pytest.mark.parametrize("path", OTHER_VALUES)
 def test_key_differs_by_any_field(path: str) -> None:
     other = with_values(BASE, {path: OTHER_VALUES[path]})
-    assert replicate_key(other, 0, "data") != replicate_key(BASE, 0, "data")
+    assert CONTRASTIVE.key(other, 0, "data") != CONTRASTIVE.key(BASE, 0, "data")
 
 
 @pytest.mark.parametrize("path", OTHER_VALUES)
 def test_pack_shape_ignores_exactly_learning_rate_and_strength(path: str) -> None:
     other = with_values(BASE, {path: OTHER_VALUES[path]})
     is_ignored = path in ("optimizer.learning_rate", "data.strength")
-    assert (pack_shape(other) == pack_shape(BASE)) is is_ignored
+    assert (CONTRASTIVE.together(other) == CONTRASTIVE.together(BASE)) is is_ignored
 
 
 @pytest.mark.parametrize("path", OTHER_VALUES)
 def test_json_round_trip_keeps_every_field(path: str) -> None:
     other = with_values(BASE, {path: OTHER_VALUES[path]})
-    assert from_json(to_json(other)) == other != BASE
+    assert from_json(ReplicateConfig, to_json(other)) == other != BASE
 
 
 @pytest.mark.parametrize("path", OTHER_VALUES)
 def test_a_value_reads_back_from_the_command_line(path: str) -> None:
     value = OTHER_VALUES[path]
-    parsed = parse_value(path, str(value))
+    parsed = parse_value(ReplicateConfig, path, str(value))
     assert parsed == value
     assert type(parsed) is type(value)
 
 
 def test_key_differs_by_seed_and_data_digest() -> None:
-    keys = {replicate_key(BASE, seed, data) for seed in (0, 1) for data in ("a", "b")}
+    keys = {CONTRASTIVE.key(BASE, seed, data) for seed in (0, 1) for data in ("a", "b")}
     assert len(keys) == 4
 
 
@@ -136,8 +136,8 @@ def test_key_is_the_digest_of_what_differs_from_the_defaults() -> None:
         '"data":"abc","numerics":1,"seed":3,"trainer":"transfusion"}'
     )
     expected = hashlib.sha256(text.encode()).hexdigest()[:16]
-    assert replicate_key(config, 3, "abc") == expected
-    assert Replicate.of(config, 3, "abc").key == expected
+    assert CONTRASTIVE.key(config, 3, "abc") == expected
+    assert CONTRASTIVE.replicate(config, 3, "abc").key == expected
 
 
 def test_canonical_leaves_defaults_out() -> None:
@@ -161,7 +161,7 @@ def test_a_field_added_later_leaves_every_key_as_it_was() -> None:
         kw_only=True,
     )
     batch = BatchConfig(train=32)
-    assert replicate_key(later(batch=batch), 0, "data") == replicate_key(ReplicateConfig(batch=batch), 0, "data")
+    assert CONTRASTIVE.key(later(batch=batch), 0, "data") == CONTRASTIVE.key(ReplicateConfig(batch=batch), 0, "data")
     used = later(batch=batch, data=later_data(blur=0.5))
     assert canonical(used) == {"batch.train": 32, "data.blur": 0.5}
 
@@ -174,12 +174,12 @@ def test_floats_enter_the_digest_by_their_shortest_repr() -> None:
 
 def test_a_whole_number_given_for_a_float_is_the_same_key() -> None:
     whole, decimal = (with_values(BASE, {"data.strength": value}) for value in (1, 1.0))
-    assert replicate_key(whole, 0, "data") == replicate_key(decimal, 0, "data")
+    assert CONTRASTIVE.key(whole, 0, "data") == CONTRASTIVE.key(decimal, 0, "data")
 
 
 def test_unknown_paths_name_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"did you mean 'batch\.train'"):
-        parse_value("batch.trian", "8")
+        parse_value(ReplicateConfig, "batch.trian", "8")
     with pytest.raises(ConfigError, match=r"did you mean 'optimizer\.learning_rate'"):
         with_values(BASE, {"optimizer.learningrate": 0.1})
 
@@ -205,11 +205,11 @@ def test_unknown_data_sets_name_the_nearest() -> None:
 )
 def test_wrong_command_line_values_name_the_type(path: str, text: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{path} .*{sentence}"):
-        parse_value(path, text)
+        parse_value(ReplicateConfig, path, text)
 
 
 def test_scientific_notation_reads_as_a_whole_number() -> None:
-    assert parse_value("horizon.length", "2e4") == 20_000
+    assert parse_value(ReplicateConfig, "horizon.length", "2e4") == 20_000
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_scientific_notation_reads_as_a_whole_number() -> None:
         ({"data.strength": True}, "data.strength takes a value of type float"),
         ({"data.strength": "0.3"}, "data.strength takes a value of type float"),
         ({"model.residual": 1}, "model.residual takes a value of type bool"),
-        ({"model.encoder": "vit"}, "model.encoder takes one of none, linear, mlp, small, resnet18"),
+        ({"model.encoder": "vit"}, "unknown encoder 'vit': known: linear, mlp, none, resnet18, small"),
         ({"data.strength": math.nan}, "data.strength must not be negative"),
         ({"data.strength": 1.6}, "data.strength on images"),
         ({"batch.train": 63}, "multiples of data.num_views"),

@@ -6,17 +6,11 @@ from numpy.typing import NDArray
 from scipy.integrate import quad
 from scipy.stats import multivariate_normal, norm
 
+from study.inference.curve import curve_posterior
 from study.inference.flanks import log_shape, peak_position
 from study.inference.noise import PointMeans, point_means
-from study.inference.posterior import (
-    HEIGHT_SD,
-    Curves,
-    Likelihood,
-    draw_prior,
-    log_prior,
-    sample,
-)
-from study.inference.threshold import curve_posterior, fit_curve
+from study.inference.posterior import HEIGHT_SD, Curves, Likelihood, draw_prior, log_prior, sample
+from study.inference.threshold import fit_curve
 
 Array = NDArray[np.float64]
 

@@ -10,10 +10,13 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from study.config import ClustersConfig, DataConfig, DataUnavailable
-from study.data import datasets
-from study.data.datasets import Dataset, cluster_centres, load_dataset
-from study.data.fetching import NotFetched
+from study.errors import DataUnavailable
+from study.recipes.contrastive.config import ClustersConfig, DataConfig
+from study.recipes.contrastive.data import cifar, fetching
+from study.recipes.contrastive.data.cluster_model import cluster_centres
+from study.recipes.contrastive.data.datasets import Dataset, load_dataset
+from study.recipes.contrastive.data.fetching import NotFetched
+from study.recipes.contrastive.data.sets import fashion_mnist
 from tests.data_files import STEMS, Bytes, fashion_arrays, write_fashion
 
 CIFARS = {"cifar10": CIFAR10, "cifar100": CIFAR100}
@@ -24,15 +27,15 @@ FASHION = DataConfig(name="fashion_mnist")
 def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
     """The system folder and the cache, both empty, and no download."""
     found = {"debian": tmp_path / "debian", "cache": tmp_path / "cache" / "limit-study" / "data"}
-    monkeypatch.setattr(datasets, "DEBIAN_FASHION_MNIST", found["debian"])
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FASHION_MNIST", found["debian"])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("STUDY_DATA", raising=False)
 
     def refuse(*arguments: object, **options: object) -> None:
         raise NotFetched("no network in tests")
 
-    monkeypatch.setattr(datasets, "fetch_fashion_mnist", refuse)
-    monkeypatch.setattr(datasets, "fetch_archive", refuse)
+    monkeypatch.setattr(fetching, "fetch_fashion_mnist", refuse)
+    monkeypatch.setattr(cifar, "fetch_archive", refuse)
     return found
 
 

@@ -10,11 +10,14 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from study.config import Replicate, ReplicateConfig, Scalar, with_values
-from study.data.datasets import load_dataset
-from study.distributed import process_group_context
-from study.trainers.batch import PackBatches
-from study.trainers.loop import PackRun, RunContext
+from study.designs.values import Scalar, with_values
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.data.datasets import load_dataset
+from study.recipes.contrastive.distributed import process_group_context
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.recipes.contrastive.trainers.batch import PackBatches
+from study.recipes.contrastive.trainers.context import RunContext
+from study.recipes.contrastive.trainers.loop import PackRun
 
 COMMON: dict[str, Scalar] = {
     "batch.train": 12,
@@ -100,7 +103,7 @@ def measure(case: str, context: RunContext) -> dict[str, Any]:
     """Everything that must not depend on the number of processes, as seen by one of them."""
     config = config_of(case)
     dataset = load_dataset(config.data)
-    pack = [Replicate.of(config, seed, dataset.digest) for seed in SEEDS]
+    pack = [CONTRASTIVE.replicate(config, seed, dataset.digest) for seed in SEEDS]
     in_double = dataclasses.replace(context, wrap=lambda model: context.wrap(InDouble(model)))
     run = PackRun(pack, dataset, context)
     while not run.is_done:

@@ -3,14 +3,19 @@
 import pytest
 import torch
 
-from study.config import ConfigError, Replicate, ReplicateConfig, Scalar, with_values
-from study.data.datasets import Dataset
-from study.data.labels import labelled_subset
-from study.evaluation import knn_accuracy
-from study.trainers.batch import check_evaluation
-from study.trainers.downstream import measure_raw
-from study.trainers.effective import encoder_moments, raw_moments
-from study.trainers.loop import PackRun, RunContext, measure_untrained, measure_view_moments, train_pack
+from study.designs.values import Scalar, with_values
+from study.errors import ConfigError
+from study.interface.run import Replicate
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.data.datasets import Dataset
+from study.recipes.contrastive.data.labels import labelled_subset
+from study.recipes.contrastive.evaluation import knn_accuracy
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.recipes.contrastive.trainers.batch import check_evaluation
+from study.recipes.contrastive.trainers.context import RunContext
+from study.recipes.contrastive.trainers.downstream import measure_raw
+from study.recipes.contrastive.trainers.loop import PackRun, measure_untrained, measure_view_moments, train_pack
+from study.recipes.contrastive.trainers.view_cosines import encoder_moments, raw_moments
 from tests.conftest import for_trainer
 
 PROBED: dict[str, Scalar] = {"evaluation.linear_probe": True, "evaluation.knn_bank": 400}
@@ -22,7 +27,7 @@ def config(clusters_config: ReplicateConfig) -> ReplicateConfig:
 
 
 def pack_of(config: ReplicateConfig, *seeds: int) -> list[Replicate]:
-    return [Replicate.of(config, seed, "data") for seed in seeds]
+    return [CONTRASTIVE.replicate(config, seed, "data") for seed in seeds]
 
 
 def test_probes_and_neighbours_are_measured_with_few_and_with_all_labels(

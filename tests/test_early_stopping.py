@@ -12,15 +12,17 @@ from typing import Any
 
 import pytest
 
-from study import limit_seeking
-from study.inference.seeking import Proposal
+from study.designs.criterion import Criterion
+from study.inference.seeking import NextPoints
 from study.outcome import Outcome
-from study.searcher import Entry
-from study.space import Criterion
+from study.planning import limit_state as limit_seeking
+from study.planning.proposals import Entry
+from study.rows import before_column, metric_column
 from tests.synthetic import FLOOR, RATES
 from tests.test_sought_plan import batch, planner_for, play, sought_design
 
 ROOT = Path(__file__).resolve().parent.parent
+P, BEFORE = metric_column("p"), before_column("p")
 
 
 class WatchedRow(dict[str, Any]):
@@ -34,16 +36,20 @@ class WatchedRow(dict[str, Any]):
         self._asked.add(name)
         return super().__getitem__(name)
 
+    def get(self, name: str, default: Any = None) -> Any:
+        self._asked.add(name)
+        return super().get(name, default)
+
 
 @pytest.fixture
 def questions(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What the inference is asked, in order; it wants one more replicate at batch 22 until it has eight."""
     asked: list[tuple[Any, ...]] = []
 
-    def scripted(x: Sequence[float], outcome: Sequence[float], seeds: Any, floor: Any, **_: Any) -> Proposal:
+    def scripted(x: Sequence[float], outcome: Sequence[float], seeds: Any, floor: Any, **_: Any) -> NextPoints:
         asked.append((list(x), list(outcome), list(seeds), list(floor)))
         points = (22.0,) if len(x) < 8 else ()
-        return Proposal(points=points, half_width=0.5, is_settled=not points, reason="scripted")
+        return NextPoints(points=points, half_width=0.5, is_settled=not points, reason="scripted")
 
     monkeypatch.setattr(limit_seeking, "propose", scripted)
     return asked
@@ -58,7 +64,7 @@ def test_every_replicate_of_a_cell_has_the_whole_horizon_of_its_design(questions
     design = sought_design(nuisance=(RATES,))
 
     def row_of(entry: Entry) -> dict[str, Any]:
-        return {"outcome": "ok", "p": learned(entry), "p_before": FLOOR}
+        return {"outcome": "ok", P: learned(entry), BEFORE: FLOOR}
 
     _, rounds, _ = play(planner_for(design), row_of)
     assert len(rounds) > 3
@@ -71,11 +77,18 @@ def test_a_plan_knows_of_a_replicate_only_its_outcome_and_its_metric_before_and_
     asked: set[str] = set()
 
     def row_of(entry: Entry) -> dict[str, Any]:
-        values = {"outcome": "ok", "p": learned(entry), "p_before": FLOOR, "seconds": 3.0, "steps": 10, "s_j": 0.4}
+        values = {
+            "outcome": "ok",
+            P: learned(entry),
+            BEFORE: FLOOR,
+            "seconds": 3.0,
+            "steps": 10,
+            metric_column("s_j"): 0.4,
+        }
         return WatchedRow(values, asked)
 
     play(planner_for(sought_design(nuisance=(RATES,))), row_of)
-    assert asked == {"outcome", "p", "p_before"}
+    assert asked == {"outcome", P, BEFORE}
 
 
 @pytest.mark.parametrize("floor", ["before", "zero"])
@@ -88,10 +101,10 @@ def test_a_diverged_replicate_stands_at_its_floor_however_far_it_had_come(
     def ending(steps: int, left: float | None) -> Any:
         def row_of(entry: Entry) -> dict[str, Any]:
             diverged = batch(entry) == 16 or float(entry.nuisance[RATES.path]) > 5e-3
-            known = {"p_before": FLOOR, "steps": steps, "examples": 4 * steps, "seconds": 0.1 * steps}
+            known = {BEFORE: FLOOR, "steps": steps, "examples": 4 * steps, "seconds": 0.1 * steps}
             if diverged:
-                return known | {"outcome": str(Outcome.DIVERGED), "p": left}
-            return known | {"outcome": "ok", "p": learned(entry)}
+                return known | {"outcome": str(Outcome.DIVERGED), P: left}
+            return known | {"outcome": "ok", P: learned(entry)}
 
         return row_of
 
@@ -112,8 +125,8 @@ def test_a_diverged_setting_is_not_preferred_to_one_that_works_but_lies_below_th
     def row_of(entry: Entry) -> dict[str, Any]:
         rate = float(entry.nuisance[RATES.path])
         if rate > 5e-3:
-            return {"outcome": str(Outcome.DIVERGED), "p": None, "p_before": 0.6}
-        return {"outcome": "ok", "p": 0.55 if rate > 2e-3 else 0.3, "p_before": 0.6}
+            return {"outcome": str(Outcome.DIVERGED), P: None, BEFORE: 0.6}
+        return {"outcome": "ok", P: 0.55 if rate > 2e-3 else 0.3, BEFORE: 0.6}
 
     _, rounds, _ = play(planner_for(design), row_of)
     assert {e.nuisance[RATES.path] for round_ in rounds for e in round_ if e.role == "reported"} == {3e-3}
@@ -126,6 +139,6 @@ def keywords(source: str) -> Iterator[str]:
 
 def test_no_scheduler_and_no_stopper_is_given_to_what_runs_the_packs() -> None:
     """A truncated replicate has another horizon, and its value would pass for a result of this one."""
-    source = (ROOT / "study" / "executors.py").read_text()
+    source = (ROOT / "study" / "execution" / "on_ray.py").read_text()
     assert "search_alg" in set(keywords(source))
     assert {"scheduler", "stop", "pruner"}.isdisjoint(keywords(source))

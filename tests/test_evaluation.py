@@ -8,10 +8,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from study.affinity import off_diagonal, partners
-from study.config import ClustersConfig
-from study.data.datasets import cluster_centres
-from study.evaluation import (
+from study.recipes.contrastive.affinity import off_diagonal, partners
+from study.recipes.contrastive.config import ClustersConfig
+from study.recipes.contrastive.data.cluster_model import cluster_centres
+from study.recipes.contrastive.evaluation import (
     affinity_success,
     alignment,
     chance_mass,
@@ -25,7 +25,7 @@ from study.evaluation import (
     pair_auc,
     uniformity,
 )
-from study.losses.affinity_jsd import target_affinity
+from study.recipes.contrastive.losses.affinity_jsd import target_affinity
 
 NUM_ROWS, NUM_CLASSES = 20, 4
 LABELS = torch.arange(NUM_ROWS) % NUM_CLASSES

@@ -9,12 +9,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from study import tiling
-from study.affinity import affinity
-from study.data.streams import stream
-from study.models import fusion
-from study.models.fusion import FusionBlock, PackedLayerNorm, TransFusion
-from study.models.packed import PackedLinear
+from study.recipes.contrastive import tiling
+from study.recipes.contrastive.affinity import affinity
+from study.recipes.contrastive.data.streams import stream
+from study.recipes.contrastive.models import fusion
+from study.recipes.contrastive.models.fusion import FusionBlock, PackedLayerNorm, TransFusion
+from study.recipes.contrastive.models.packed import PackedLinear
 
 Array = NDArray[np.float64]
 DIM, NUM_ROWS = 6, 10

@@ -5,10 +5,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from study.config import Replicate, ReplicateConfig, Scalar, with_values
-from study.data.datasets import Dataset
+from study.designs.values import Scalar, with_values
+from study.interface.run import Replicate
 from study.outcome import Outcome
-from study.trainers.loop import TRAINERS, PackRun, train_pack
+from study.recipes.contrastive import components
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.data.datasets import Dataset
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.recipes.contrastive.trainers.loop import PackRun, train_pack
 from tests.conftest import for_trainer
 
 pytestmark = pytest.mark.gpu
@@ -31,10 +35,10 @@ def case(request: pytest.FixtureRequest) -> tuple[ReplicateConfig, Dataset]:
 
 def pack_of(config: ReplicateConfig, values: dict[str, Scalar]) -> list[Replicate]:
     chosen = with_values(for_trainer(config, str(values["trainer"])), values)
-    return [Replicate.of(chosen, seed, "data") for seed in range(3)]
+    return [CONTRASTIVE.replicate(chosen, seed, "data") for seed in range(3)]
 
 
-@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize("trainer", components.METHODS)
 def test_a_pack_gives_the_numbers_of_the_cpu(case: tuple[ReplicateConfig, Dataset], trainer: str) -> None:
     config, dataset = case
     pack = pack_of(config, {"trainer": trainer, "optimizer.name": "sgd", "optimizer.learning_rate": 0.01})
@@ -46,7 +50,7 @@ def test_a_pack_gives_the_numbers_of_the_cpu(case: tuple[ReplicateConfig, Datase
             assert gpu.metrics[name] == pytest.approx(cpu.metrics[name], rel=1e-3, abs=1e-3)
 
 
-@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize("trainer", components.METHODS)
 def test_a_pack_stays_on_the_gpu_and_learns(case: tuple[ReplicateConfig, Dataset], trainer: str) -> None:
     config, dataset = case
     values: dict[str, Scalar] = {

@@ -9,13 +9,15 @@ import math
 import pytest
 import torch
 
-from study.affinity import affinity
-from study.config import Replicate, ReplicateConfig, with_values
-from study.data.datasets import load_dataset
-from study.data.streams import stream
-from study.evaluation import affinity_success
-from study.trainers.batch import evaluation_set
-from study.trainers.loop import TRAINERS
+from study.designs.values import with_values
+from study.recipes.contrastive import components
+from study.recipes.contrastive.affinity import affinity
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.data.datasets import load_dataset
+from study.recipes.contrastive.data.streams import stream
+from study.recipes.contrastive.evaluation import affinity_success
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.recipes.contrastive.trainers.batch import evaluation_set
 
 RATIOS = [0.85, 0.95, 1.05, 1.15]
 
@@ -48,9 +50,11 @@ def test_untrained_fusion_breaks_where_the_closed_form_says(dim: int, num_classe
     )
     dataset = load_dataset(config.data)
     configs = [with_values(config, {"data.strength": ratio * law}) for ratio in RATIOS]
-    pack = [Replicate.of(member, 0, dataset.digest) for member in configs]
+    pack = [CONTRASTIVE.replicate(member, 0, dataset.digest) for member in configs]
     evaluation = evaluation_set(dataset, pack)
-    model = TRAINERS["transfusion"].build(config, dataset, [stream(0, "initialisation") for _ in pack])
+    model = (
+        components.method("transfusion").trainer().build(config, dataset, [stream(0, "initialisation") for _ in pack])
+    )
     with torch.no_grad():
         success = affinity_success(affinity(*model.head(model.embed(evaluation.viewed))), evaluation.labels_N)
     p = success["p"].mean(-1).tolist()

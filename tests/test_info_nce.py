@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from study import tiling
-from study.losses.info_nce import info_nce
+from study.recipes.contrastive import tiling
+from study.recipes.contrastive.losses.info_nce import info_nce
 
 NUM_ROWS, DIM = 12, 6
 VIEWS = torch.arange(NUM_ROWS) // 2

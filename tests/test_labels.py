@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
-from study.config import ConfigError
-from study.data.labels import labelled_subset
+from study.errors import ConfigError
+from study.recipes.contrastive.data.labels import labelled_subset
 
 LABELS = torch.arange(2000) % 5
 SHUFFLED = LABELS[torch.randperm(2000, generator=torch.Generator().manual_seed(0))]

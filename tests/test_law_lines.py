@@ -10,22 +10,33 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.answer import StudyAnswer, answer, to_json
-from analysis.escape import compare_escapes
-from analysis.figures import draw_answer
-from analysis.law_words import word_laws, word_verdicts
-from analysis.laws import LawLine, law_lines, setting_of
-from analysis.report import word_answer
-from study.config import Replicate, ReplicateConfig, with_values
-from study.config import to_json as to_json_config
-from study.design import Design, load_space, make_design
+from study.answers.answer import StudyAnswer, answer, to_json
+from study.answers.figures import draw_answer
+from study.answers.law_lines import word_laws, word_verdicts
+from study.answers.laws import LawLine, laws_of
+from study.answers.registered import RegisteredDesign, load_design
+from study.answers.report import word_answer
+from study.designs.assembly import make_design
+from study.designs.axis import Axis
+from study.designs.catalogue import load_space
+from study.designs.criterion import Criterion
+from study.designs.design import Design
+from study.designs.space import Budget, SearchSpace, Series, Variant
+from study.designs.values import to_json as to_json_config
+from study.designs.values import with_values
 from study.inference.verdict import Verdict
-from study.limits import LAWS
-from study.limits.law import Setting
-from study.results.ledger import Ledger
-from study.results.store import Store
-from study.space import Axis, Budget, Criterion, Recipe, SearchSpace, Variant
-from tests.synthetic import Result, ResultOf, fill
+from study.interface.readings import SliceView
+from study.interface.run import Replicate
+from study.ledger.ledger import Ledger
+from study.ledger.store import Store
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.laws import LAWS
+from study.recipes.contrastive.laws.law import Setting
+from study.recipes.contrastive.readings.escape import EscapeComparison, read_escapes
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.recipes.contrastive.theory import setting_of
+from study.rows import metric_column
+from tests.synthetic import Result, ResultOf, design_row, fill
 
 CONFIG = with_values(
     ReplicateConfig(),
@@ -40,14 +51,16 @@ CONFIG = with_values(
         "evaluation.knn_bank": 0,
     },
 )
-SIGMAS = Axis(path="data.strength", values=(0.9, 1.1, 1.3, 1.5, 1.8, 2.2), label="sigma")
+SIGMAS = Axis(path="data.strength", values=(0.9, 1.1, 1.3, 1.5, 1.8, 2.2))
 HALF = Criterion(metric="p", level=0.5, floor="zero")
+FUSED = Criterion(metric="mean_cosine", level=0.5, floor="zero")
 
 
 def law_design(**changes: Any) -> Design:
     fields: dict[str, Any] = {
         "name": "known",
         "question": "Do the laws hold?",
+        "recipe": CONTRASTIVE,
         "config": CONFIG,
         "scientific": (SIGMAS,),
         "nuisance": (),
@@ -79,6 +92,13 @@ def answered(folder: Path, design: Design, result_of: ResultOf) -> StudyAnswer:
     ledger = Ledger(Store(str(folder / "known")))
     fill(ledger, design, result_of, replicates=3)
     return answer(ledger, design.hash)
+
+
+def registered(folder: Path, design: Design) -> RegisteredDesign:
+    """A design as a ledger without replicates holds it."""
+    ledger = Ledger(Store(str(folder / "registered")))
+    ledger.record_design(design_row(design))
+    return load_design(ledger)
 
 
 def line_of(result: StudyAnswer, law: str, index: int = 0) -> LawLine:
@@ -128,8 +148,8 @@ class TestLaws:
         assert text.startswith(f"{start}{line.ratio_low:.2f} to {line.ratio_high:.2f}, margin 0.71 to 1.41; inside its")
 
     def test_verdicts_are_counted_and_corrected_over_all_slices_and_criteria(self, tmp_path: Path) -> None:
-        recipes = (Recipe(name="64", values={"data.clusters.dim": 64}), Recipe(name="65", values={"batch.eval": 65}))
-        result = answered(tmp_path, law_design(recipes=recipes), follows("one_block"))
+        recipes = (Series(name="64", values={"data.clusters.dim": 64}), Series(name="65", values={"batch.eval": 65}))
+        result = answered(tmp_path, law_design(series=recipes), follows("one_block"))
         judgements = [line.judgement for line in result.laws if line.judgement is not None]
         assert len(judgements) == 4
         assert {item.num_together for item in judgements} == {4}
@@ -140,7 +160,7 @@ class TestLaws:
         assert to_json(result)["verdicts"] == {"equivalent": 2, "different": 2, "undecided": 0, "not comparable": 4}
 
     def test_a_law_beside_too_few_points_is_undecided_and_counts(self, tmp_path: Path) -> None:
-        two = Axis(path="data.strength", values=(1.0, 1.5), label="sigma")
+        two = Axis(path="data.strength", values=(1.0, 1.5))
         result = answered(tmp_path, law_design(scientific=(two,)), follows("one_block"))
         line = line_of(result, "one_block")
         assert line.verdict is Verdict.UNDECIDED
@@ -190,10 +210,10 @@ class TestLaws:
 
     def test_every_recipe_has_its_own_prediction(self, tmp_path: Path) -> None:
         recipes = (
-            Recipe(name="64", values={"data.clusters.dim": 64}),
-            Recipe(name="128", values={"data.clusters.dim": 128}, grids={"data.strength": (1.2, 1.5, 1.8, 2.1, 2.5)}),
+            Series(name="64", values={"data.clusters.dim": 64}),
+            Series(name="128", values={"data.clusters.dim": 128}, grids={"data.strength": (1.2, 1.5, 1.8, 2.1, 2.5)}),
         )
-        result = answered(tmp_path, law_design(recipes=recipes), follows("one_block"))
+        result = answered(tmp_path, law_design(series=recipes), follows("one_block"))
         assert [part.others for part in result.slices] == [{"recipe": "64"}, {"recipe": "128"}]
         assert [part.grid for part in result.slices] == [SIGMAS.values, (1.2, 1.5, 1.8, 2.1, 2.5)]
         values = [line_of(result, "one_block", index).predicted for index in (0, 1)]
@@ -202,11 +222,10 @@ class TestLaws:
         ]
         assert all(line_of(result, "one_block", index).place == "inside" for index in (0, 1))
 
-    def test_training_towards_sources_is_compared_with_no_law(self) -> None:
+    def test_training_towards_sources_is_compared_with_no_law(self, tmp_path: Path) -> None:
         trained = with_values(CONFIG, {"horizon.length": 60, "loss.target": "source", "data.num_views": 2})
-        (line,) = law_lines(
-            ("trained",), trained, "data.strength", HALF, [], None, {}, margin_octaves=0.15, is_tuned=False
-        )
+        design = registered(tmp_path, law_design(config=trained, laws={"clusters": ("trained",)}, margin_octaves=0.15))
+        (line,) = laws_of(design, HALF, pd.DataFrame({"config": [to_json_config(trained)]}), None)
         assert line.reason.startswith("training was towards sources")
 
     def test_a_tuned_rate_is_told_to_the_laws(self) -> None:
@@ -232,7 +251,7 @@ class TestLaws:
 
 
 def test_two_finely_divided_axes_make_a_plane_with_measured_and_predicted_boundary(tmp_path: Path) -> None:
-    batches = Axis(path="batch.eval", values=(20, 40, 80, 160), label="batch")
+    batches = Axis(path="batch.eval", values=(20, 40, 80, 160))
     result = answered(tmp_path, law_design(scientific=(SIGMAS, batches)), follows("one_block"))
     figure = draw_answer(result)
     (axes,) = (ax for ax in figure.axes if ax.get_xlabel() == "augmentation strength")
@@ -251,8 +270,27 @@ class TestEscapes:
 
     CONFIG = with_values(make_design(load_space("over_fusion")).config, {"horizon.length": 800})
 
-    def runs(self, *rows: dict[str, float | None]) -> pd.DataFrame:
-        return pd.DataFrame([{"config": to_json_config(self.CONFIG), **row} for row in rows])
+    def runs(self, *rows: dict[str, float | None], **changes: Any) -> pd.DataFrame:
+        text = to_json_config(with_values(self.CONFIG, changes))
+        return pd.DataFrame(
+            [{"config": text, **{metric_column(name): value for name, value in row.items()}} for row in rows]
+        )
+
+    def read(self, runs: pd.DataFrame, *laws: str) -> EscapeComparison | None:
+        return read_escapes(
+            SliceView(
+                axis="optimizer.learning_rate",
+                unit="learning rate",
+                criterion=FUSED,
+                is_first=True,
+                laws=laws,
+                replicates=runs,
+                means=pd.Series(dtype=float),
+                fit=None,
+                measurements=Ledger(Store("nowhere")),
+                measurement_rows=list,
+            )
+        )
 
     def predicted(self, norm: float, variance: float) -> float:
         setting = setting_of(self.CONFIG, is_tuned=False)
@@ -264,41 +302,43 @@ class TestEscapes:
         rows = [
             {"first_step_norm": r, "first_step_variance": v, "escape_step": 1.1 * self.predicted(r, v)} for r, v in runs
         ]
-        found = compare_escapes(self.runs(*rows), ("frozen_escape",))
+        found = self.read(self.runs(*rows), "frozen_escape")
         assert found is not None
         assert found.ratios == pytest.approx((1.1, 1.1))
-        assert "2 escapes, measured/law median 1.10 (1.10 to 1.10)" in found.sentence()
+        assert "2 escapes, measured/law median 1.10 (1.10 to 1.10)" in found.lines()[0]
 
     def test_a_run_that_never_escaped_counts_as_predicted_where_the_law_says_so(self) -> None:
         assert self.predicted(900.0, 0.005) > 800 > self.predicted(100.0, 0.005)
         rows = [{"first_step_norm": r, "first_step_variance": 0.005, "escape_step": None} for r in (900.0, 100.0)]
-        found = compare_escapes(self.runs(*rows), ("frozen_escape",))
+        found = self.read(self.runs(*rows), "frozen_escape")
         assert found is not None
         assert (found.ratios, found.num_censored, found.num_censored_as_predicted) == ((), 2, 1)
 
     def test_a_run_that_never_collapsed_is_outside_the_law(self) -> None:
         rows = [{"first_step_norm": 3.0, "first_step_variance": 0.9, "escape_step": 1.0}]
-        found = compare_escapes(self.runs(*rows), ("frozen_escape",))
+        found = self.read(self.runs(*rows), "frozen_escape")
         assert found is not None
         assert (found.num_refused, found.ratios) == (1, ())
-        assert "outside the law" in found.sentence()
+        assert "outside the law" in found.lines()[0]
 
-    def test_the_critical_rate_takes_the_rate_at_which_the_norm_was_measured(self) -> None:
-        measured = {"first_step_norm": 200.0, "first_step_variance": 0.005, "learning_rate": 100.0}
-        axis, criterion = "optimizer.learning_rate", Criterion(metric="mean_cosine", level=0.5, floor="zero")
-        options: dict[str, Any] = {"margin_octaves": 0.15, "is_tuned": False}
-        (line,) = law_lines(("frozen_rate",), self.CONFIG, axis, criterion, [], None, measured, **options)
-        double = measured | {"first_step_norm": 400.0, "learning_rate": 200.0}
-        (same,) = law_lines(("frozen_rate",), self.CONFIG, axis, criterion, [], None, double, **options)
-        assert line.predicted is not None
-        assert same.predicted == pytest.approx(line.predicted)
+    def test_the_critical_rate_takes_the_rate_at_which_the_norm_was_measured(self, tmp_path: Path) -> None:
+        space = dataclasses.replace(load_space("over_fusion"), criterion=FUSED, laws={"clusters": ("frozen_rate",)})
+        design = registered(tmp_path, make_design(space))
+        predicted = []
+        for norm, rate in ((200.0, 100.0), (400.0, 200.0)):
+            row = {"first_step_norm": norm, "first_step_variance": 0.005}
+            runs = self.runs(row, **{"optimizer.learning_rate": rate})
+            (line,) = laws_of(design, FUSED, runs, None)
+            predicted.append(line.predicted)
+        assert predicted[0] is not None
+        assert predicted[1] == pytest.approx(predicted[0])
 
     def test_runs_that_were_not_watched_are_not_said_to_have_never_escaped(self) -> None:
-        unwatched = with_values(self.CONFIG, {"evaluation.escape": False})
         row = {"first_step_norm": 200.0, "first_step_variance": 0.005, "escape_step": None}
-        assert compare_escapes(pd.DataFrame([{"config": to_json_config(unwatched), **row}]), ("frozen_escape",)) is None
+        assert self.read(self.runs(row), "frozen_escape") is not None
+        assert self.read(self.runs(row, **{"evaluation.escape": False}), "frozen_escape") is None
 
     def test_without_the_law_or_the_measurement_nothing_is_compared(self) -> None:
         rows = [{"first_step_norm": 200.0, "first_step_variance": 0.005, "escape_step": 300.0}]
-        assert compare_escapes(self.runs(*rows), ()) is None
-        assert compare_escapes(pd.DataFrame({"p": [0.1]}), ("frozen_escape",)) is None
+        assert self.read(self.runs(*rows)) is None
+        assert self.read(pd.DataFrame({"metric.p": [0.1]}), "frozen_escape") is None

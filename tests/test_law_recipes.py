@@ -12,23 +12,17 @@ from typing import Any, Literal
 
 import pytest
 
-from analysis.laws import PATHS, axis_units, setting_along
-from study.config import (
-    DATASETS,
-    ConfigError,
-    Replicate,
-    ReplicateConfig,
-    Scalar,
-    field_types,
-    flatten,
-    from_json,
-    to_json,
-    with_values,
-)
-from study.data.datasets import load_dataset
-from study.limits import LAWS
-from study.limits.law import NotApplicableError, Setting
-from study.trainers.loop import PackRun
+from study.designs.values import Scalar, field_types, flatten, from_json, to_json, with_values
+from study.errors import ConfigError
+from study.interface.theory import NotApplicableError
+from study.recipes.contrastive import components
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.data.datasets import load_dataset
+from study.recipes.contrastive.laws import LAWS
+from study.recipes.contrastive.laws.law import Setting
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.recipes.contrastive.theory import PATHS, setting_along
+from study.recipes.contrastive.trainers.loop import PackRun
 from tests.law_runs import ANCHORED, CASES, COLLAPSED, OF_NO_RUN, TRAINED, UNTRAINED, Kind, Values
 
 # What must go with a change so that the configuration is one: the first that makes it valid is taken.
@@ -51,13 +45,16 @@ COMPANIONS: tuple[Values, ...] = (
 _JUDGED = ("p", "s_j", "pair_auc", "source_mass", "mean_cosine", "accuracy_clean", "first_step_norm", "escape_step")
 
 
+NAMES = (components.DATASETS, components.ENCODERS, components.METHODS)
+
+
 def other_values(hint: Any, value: Scalar) -> list[Scalar]:
     """Values of a path besides its own: all words, a flag's other side, numbers on both sides."""
     if typing.get_origin(hint) is Literal:
         return [word for word in typing.get_args(hint) if word != value]
     if hint is str:
-        assert value in DATASETS
-        return [name for name in DATASETS if name != value]
+        names = next(names for names in NAMES if value in names)
+        return [name for name in names if name != value]
     if hint is bool:
         return [not value]
     assert isinstance(value, int | float)
@@ -68,7 +65,7 @@ def other_values(hint: Any, value: Scalar) -> list[Scalar]:
 
 def perturbed(config: ReplicateConfig, path: str) -> Iterator[tuple[ReplicateConfig, Values]]:
     """Valid configurations that differ at a path, each with what had to go with the change."""
-    for value in other_values(field_types()[path], flatten(config)[path]):
+    for value in other_values(field_types(ReplicateConfig)[path], flatten(config)[path]):
         for companions in COMPANIONS:
             if path in companions:
                 continue
@@ -83,7 +80,7 @@ def answer_of(name: str, config: ReplicateConfig) -> float | None:
     """A law's threshold for runs like this one, in units of the axis along which it would be sought; None: refused."""
     axis = PATHS[LAWS[name].quantity]
     value = threshold(name, setting_along(config, axis, CASES[name].measured, is_tuned=False))
-    return None if value is None else value * axis_units(config, axis)
+    return None if value is None else value * CONTRASTIVE.theory.units(config, axis)
 
 
 @functools.cache
@@ -107,7 +104,7 @@ def is_silent(name: str, path: str) -> bool:
 def test_a_law_leaves_nothing_out_of_account_without_a_reason(name: str) -> None:
     assert answer_of(name, CASES[name].config) is not None
     own = PATHS[LAWS[name].quantity]
-    silent = {path for path in field_types() if path != own and is_silent(name, path)}
+    silent = {path for path in field_types(ReplicateConfig) if path != own and is_silent(name, path)}
     assert silent == set(CASES[name].left_out) - {own}
 
 
@@ -127,11 +124,11 @@ def test_no_law_of_vectors_answers_for_images(name: str) -> None:
 @functools.cache
 def judged(config_text: str) -> dict[str, float]:
     """What a run of three steps at most is judged by."""
-    config = from_json(config_text)
+    config = from_json(ReplicateConfig, config_text)
     most = 3 if config.horizon.unit == "steps" else 3 * config.num_images
     config = with_values(config, {"horizon.length": min(config.horizon.length, most)})
     dataset = load_dataset(config.data)
-    run = PackRun([Replicate.of(config, 1, dataset.digest)], dataset)
+    run = PackRun([CONTRASTIVE.replicate(config, 1, dataset.digest)], dataset)
     while not run.is_done:
         run.advance()
     (result,) = run.results([{}])
@@ -170,7 +167,7 @@ def test_what_is_refused_of_a_collapsed_encoder_would_have_been_said_wrongly(
     watched: Values = {"evaluation.escape": True, "evaluation.num_batches": 1, "batch.train": 64}
     config = with_values(COLLAPSED.config, {**watched, **changes})
     dataset = load_dataset(config.data)
-    run = PackRun([Replicate.of(config, 3, dataset.digest)], dataset)
+    run = PackRun([CONTRASTIVE.replicate(config, 3, dataset.digest)], dataset)
     while not run.is_done:
         run.advance()
     (result,) = run.results([{}])

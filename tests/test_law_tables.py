@@ -7,12 +7,32 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.laws import settings
-from benchmarks.laws.check import Row, Table, Target
-from benchmarks.laws.jobs import FAMILIES, measure, plan
-from benchmarks.laws.report import document, summarise
-from benchmarks.laws.simulate import draw_batches, identity_stack, success, success_by_depth
-from benchmarks.laws.thresholds import (
+from study.designs.values import digest
+from study.recipes.contrastive.affinity import affinity
+from study.recipes.contrastive.data.streams import stream
+from study.recipes.contrastive.evaluation import affinity_success
+from study.recipes.contrastive.laws.collapse import ALIGNMENT_RATE, FREE_ESCAPE
+from study.recipes.contrastive.laws.coverage import COVERAGE
+from study.recipes.contrastive.laws.depth import DEPTH
+from study.recipes.contrastive.laws.extreme_value import EXTREME_VALUE
+from study.recipes.contrastive.laws.frozen_collapse import FROZEN_ESCAPE, OAR_ESCAPE
+from study.recipes.contrastive.laws.labels import CLASS_MEAN_LABELS, LABEL_COVERAGE
+from study.recipes.contrastive.laws.labels_trained import LABELS_TRAINED
+from study.recipes.contrastive.laws.law import Law, Setting
+from study.recipes.contrastive.laws.learning_steps import N2T_STEPS
+from study.recipes.contrastive.laws.one_block import ONE_BLOCK, ONE_BLOCK_JSD
+from study.recipes.contrastive.laws.source_mass import SOURCE_BATCH
+from study.recipes.contrastive.laws.spectral import SPECTRAL
+from study.recipes.contrastive.laws.state_evolution import STATE_EVOLUTION, STATE_EVOLUTION_BATCH
+from study.recipes.contrastive.laws.trained_plus import TRAINED_PLUS, TRAINED_PLUS_JSD
+from study.recipes.contrastive.laws.unbalanced import ONE_BLOCK_UNBALANCED
+from study.recipes.contrastive.models.fusion import TransFusion
+from verification.laws import settings
+from verification.laws.check import Row, Table, Target
+from verification.laws.jobs import FAMILIES, measure, plan
+from verification.laws.report import document, summarise
+from verification.laws.simulate import draw_batches, identity_stack, success, success_by_depth
+from verification.laws.thresholds import (
     Measured,
     grid_crossing,
     largest_crossing,
@@ -21,26 +41,6 @@ from benchmarks.laws.thresholds import (
     nothing,
     size_crossing,
 )
-from study.affinity import affinity
-from study.config import digest
-from study.data.streams import stream
-from study.evaluation import affinity_success
-from study.limits.collapse import ALIGNMENT_RATE, FREE_ESCAPE
-from study.limits.coverage import COVERAGE
-from study.limits.depth import DEPTH
-from study.limits.extreme_value import EXTREME_VALUE
-from study.limits.frozen_collapse import FROZEN_ESCAPE, OAR_ESCAPE
-from study.limits.labels import CLASS_MEAN_LABELS, LABEL_COVERAGE
-from study.limits.labels_trained import LABELS_TRAINED
-from study.limits.law import Law, Setting
-from study.limits.learning_steps import N2T_STEPS
-from study.limits.one_block import ONE_BLOCK, ONE_BLOCK_JSD
-from study.limits.source_mass import SOURCE_BATCH
-from study.limits.spectral import SPECTRAL
-from study.limits.state_evolution import STATE_EVOLUTION, STATE_EVOLUTION_BATCH
-from study.limits.trained_plus import TRAINED_PLUS, TRAINED_PLUS_JSD
-from study.limits.unbalanced import ONE_BLOCK_UNBALANCED
-from study.models.fusion import TransFusion
 
 DEVELOPMENT_SEED = 1
 

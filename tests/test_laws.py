@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import study.limits
-from study.design import find_studies, load_space, make_design
-from study.limits import LAWS
-from study.limits.law import Band, Law, NotApplicableError, Prediction, Setting
+import study.recipes.contrastive.laws
+from study.designs.assembly import make_design
+from study.designs.catalogue import find_studies, load_space
+from study.interface.theory import NotApplicableError
+from study.recipes.contrastive.laws import LAWS
+from study.recipes.contrastive.laws.law import Band, Law, Prediction, Setting
 
 # A linear encoder that a first large step has collapsed.
 FROZEN = Setting(
@@ -179,8 +181,8 @@ def test_the_bands_in_the_theory_are_those_of_the_code() -> None:
 
 def test_every_law_in_a_file_is_listed() -> None:
     found: set[str] = set()
-    for info in pkgutil.iter_modules(study.limits.__path__):
-        module = importlib.import_module(f"study.limits.{info.name}")
+    for info in pkgutil.iter_modules(study.recipes.contrastive.laws.__path__):
+        module = importlib.import_module(f"study.recipes.contrastive.laws.{info.name}")
         found |= {value.name for value in vars(module).values() if isinstance(value, Law)}
     assert found == set(LAWS)
 

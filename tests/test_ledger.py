@@ -11,13 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from study.ledger.ledger import Ledger, measurement_hash
+from study.ledger.schema import TABLES, arrow_schema, markdown_table
+from study.ledger.store import Store
 from study.outcome import Outcome
-from study.results.ledger import Ledger, measurement_hash
-from study.results.schema import METRICS, TABLES, arrow_schema, markdown_table
-from study.results.store import Store
+from study.recipes.contrastive.metrics.declared import METRICS
+from study.rows import before_column, metric_column
 from tests.synthetic import STARTED, design_row, drive, fill, known_design, object_store_uri, open_state, rise_and_fall
 
 Row = dict[str, Any]
+P, S_J = metric_column("p"), metric_column("s_j")
 
 
 @pytest.fixture(params=["disk", "object store"])
@@ -60,7 +63,10 @@ class TestPacks:
         assert ledger.settled() == {}
 
     def test_a_pack_comes_back_as_it_was_written(self, ledger: Ledger, storage: str) -> None:
-        rows = [attempt("a", p=0.25, dirty=None), attempt("b", outcome=Outcome.DIVERGED, p_before=0.01, dirty=True)]
+        rows = [
+            attempt("a", dirty=None) | {P: 0.25},
+            attempt("b", outcome=Outcome.DIVERGED, dirty=True) | {before_column("p"): 0.01},
+        ]
         ledger.append_pack(rows, [curve("a", 0.1), curve("a", 0.25)])
         again = Ledger.open(storage, "known")
         for row in rows:
@@ -135,7 +141,7 @@ class TestPacks:
 class TestTypes:
     @pytest.mark.parametrize(
         ("column", "value"),
-        [("seed", 1.5), ("seed", "one"), ("p", "high"), ("started_at", "yesterday"), ("dirty", "x")],
+        [("seed", 1.5), ("seed", "one"), (P, "high"), ("started_at", "yesterday"), ("dirty", "x")],
     )
     def test_a_value_that_does_not_fit_its_column_raises_instead_of_being_cut(
         self, ledger: Ledger, column: str, value: object
@@ -155,25 +161,28 @@ class TestTypes:
         assert ledger.names("replicates") == []
 
     def test_a_column_that_a_row_leaves_out_is_null(self, ledger: Ledger) -> None:
-        ledger.append_pack([attempt("a", p=0.5), attempt("b")], [])
-        assert ledger.attempts()["b"][0]["p"] is None
+        ledger.append_pack([attempt("a") | {P: 0.5}, attempt("b")], [])
+        assert ledger.attempts()["b"][0][P] is None
 
     def test_a_whole_number_in_a_column_of_decimals_is_one(self, ledger: Ledger) -> None:
-        ledger.append_pack([attempt("a", p=1)], [])
-        assert type(ledger.attempts()["a"][0]["p"]) is float
+        ledger.append_pack([attempt("a") | {P: 1}], [])
+        assert type(ledger.attempts()["a"][0][P]) is float
 
     def test_a_file_of_an_older_schema_reads_with_nulls(self, ledger: Ledger) -> None:
-        ledger.append_pack([attempt("new", s_j=0.3)], [])
+        ledger.append_pack([attempt("new") | {S_J: 0.3}], [])
         ledger.store.write(
             "replicates/older.parquet", parquet([{"key": "old", "attempt": 1, "outcome": "ok", "p": 0.2}])
         )
         found = ledger.settled()
-        assert (found["old"]["p"], found["old"]["s_j"], found["new"]["s_j"]) == (0.2, None, 0.3)
-        assert ledger.read("replicates").schema.names == arrow_schema("replicates").names
+        assert (found["old"][P], found["old"].get(S_J), found["new"][S_J]) == (0.2, None, 0.3)
+        rows = {row["key"]: row for row in ledger.read("replicates").to_pylist()}
+        assert rows["new"].keys() == rows["old"].keys() == {*arrow_schema("replicates").names, P, S_J}
+        assert (rows["old"][P], rows["old"][S_J], rows["new"][P]) == (0.2, None, None)
 
     def test_a_file_of_the_old_schema_alone_reads_with_nulls(self, ledger: Ledger) -> None:
         ledger.store.write("replicates/older.parquet", parquet([{"key": "old", "attempt": 1, "outcome": "diverged"}]))
-        assert ledger.settled()["old"]["p"] is None
+        row = ledger.settled()["old"]
+        assert (row.keys(), row["cpu"]) == ({*arrow_schema("replicates").names}, None)
 
 
 class TestAttempts:
@@ -185,13 +194,13 @@ class TestAttempts:
     def test_a_finding_settles_a_key_whatever_failed_before(self, ledger: Ledger) -> None:
         ledger.append_pack([attempt("a", 1, Outcome.FAILED)], [])
         assert ledger.settled() == {}
-        ledger.append_pack([attempt("a", 2, Outcome.OK, p=0.5)], [])
-        assert (ledger.settled()["a"]["attempt"], ledger.settled()["a"]["p"]) == (2, 0.5)
+        ledger.append_pack([attempt("a", 2, Outcome.OK) | {P: 0.5}], [])
+        assert (ledger.settled()["a"]["attempt"], ledger.settled()["a"][P]) == (2, 0.5)
 
     def test_of_two_findings_the_first_counts(self, ledger: Ledger) -> None:
-        ledger.append_pack([attempt("a", 2, Outcome.OK, p=0.9)], [])
-        ledger.append_pack([attempt("a", 1, Outcome.COLLAPSED, p=0.1)], [])
-        assert ledger.settled()["a"]["p"] == 0.1
+        ledger.append_pack([attempt("a", 2, Outcome.OK) | {P: 0.9}], [])
+        ledger.append_pack([attempt("a", 1, Outcome.COLLAPSED) | {P: 0.1}], [])
+        assert ledger.settled()["a"][P] == 0.1
 
     def test_the_third_failure_settles_a_key_and_its_last_row_counts(self, ledger: Ledger) -> None:
         for number, outcome in enumerate((Outcome.FAILED, Outcome.HUNG, Outcome.OUT_OF_MEMORY), start=1):
@@ -217,20 +226,20 @@ class TestDesignsAndRounds:
         first, other = known_design(), known_design(margin_octaves=0.25)
         for design in (first, other):
             drive(open_state(ledger, design), rise_and_fall)
-        rounds = ledger.rounds(first.hash)
+        rounds = [*ledger.proposals(first.hash).values()]
         assert [rows[0]["round"] for rows in rounds] == list(range(len(rounds)))
         assert {row["study_hash"] for rows in rounds for row in rows} == {first.hash}
 
     def test_a_round_cannot_be_recorded_twice(self, ledger: Ledger) -> None:
-        ledger.record_round("hash", 0, [planned(0, "a")])
+        ledger.record_proposal("hash", "0000", [planned(0, "a")])
         with pytest.raises(AssertionError):
-            ledger.record_round("hash", 0, [planned(0, "b")])
-        assert [row["key"] for row in ledger.rounds("hash")[0]] == ["a"]
+            ledger.record_proposal("hash", "0000", [planned(0, "b")])
+        assert [row["key"] for row in ledger.proposals("hash")["0000"]] == ["a"]
 
     def test_more_than_ten_rounds_stay_in_order(self, ledger: Ledger) -> None:
         for index in range(12):
-            ledger.record_round("hash", index, [planned(index, str(index))])
-        assert [rows[0]["key"] for rows in ledger.rounds("hash")] == [str(index) for index in range(12)]
+            ledger.record_proposal("hash", f"{index:04d}", [planned(index, str(index))])
+        assert [rows[0]["key"] for rows in ledger.proposals("hash").values()] == [str(index) for index in range(12)]
 
 
 class TestFresh:
@@ -298,11 +307,13 @@ class TestSchema:
             names = arrow_schema(table).names
             assert len(set(names)) == len(names)
 
-    def test_every_metric_is_a_nullable_column_of_decimals(self) -> None:
-        schema = arrow_schema("replicates")
-        for name in METRICS:
-            assert schema.field(name).type == pa.float64()
-            assert schema.field(name).nullable
+    def test_every_metric_is_a_nullable_column_of_decimals(self, ledger: Ledger) -> None:
+        columns = [column(metric.name) for metric in METRICS for column in (metric_column, before_column)]
+        ledger.append_pack([attempt("a") | dict.fromkeys(columns, 1), attempt("b")], [])
+        found = ledger.read("replicates")
+        for name in columns:
+            assert found.schema.field(name).type == pa.float64()
+            assert found[name].to_pylist() == [1.0, None]
 
     def test_the_markdown_table_has_a_line_per_column_and_no_stray_bar(self) -> None:
         for table, columns in TABLES.items():

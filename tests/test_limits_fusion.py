@@ -10,10 +10,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from study.limits import depth, extreme_value, geometric, one_block, spectral, state_evolution, unbalanced
-from study.limits.fusion_state import marchenko_pastur, success_by_block
-from study.limits.law import Law, NotApplicableError, Setting
-from study.limits.moments import (
+from study.interface.theory import NotApplicableError
+from study.recipes.contrastive.laws import (
+    depth,
+    extreme_value,
+    geometric,
+    one_block,
+    spectral,
+    state_evolution,
+    unbalanced,
+)
+from study.recipes.contrastive.laws.fusion_state import marchenko_pastur, success_by_block
+from study.recipes.contrastive.laws.law import Law, Setting
+from study.recipes.contrastive.laws.moments import (
     chance_mass,
     cosine_moments,
     crossing,

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.integrate import quad
 
-from study.limits.collapse import ALIGNMENT_RATE, FREE_ESCAPE, alignment_rate, collapse_hessian
-from study.limits.frozen_collapse import (
+from study.interface.theory import NotApplicableError
+from study.recipes.contrastive.laws.collapse import ALIGNMENT_RATE, FREE_ESCAPE, alignment_rate, collapse_hessian
+from study.recipes.contrastive.laws.frozen_collapse import (
     FROZEN_ESCAPE,
     FROZEN_RATE,
     OAR_ESCAPE,
@@ -18,7 +19,7 @@ from study.limits.frozen_collapse import (
     InputGeometry,
     input_geometry,
 )
-from study.limits.labels import (
+from study.recipes.contrastive.laws.labels import (
     CLASS_MEAN_LABELS,
     LABEL_COVERAGE,
     LABELS_SUBSPACE,
@@ -29,7 +30,7 @@ from study.limits.labels import (
     coverage_probability,
     two_class_probability,
 )
-from study.limits.law import Array, Law, NotApplicableError, Setting
+from study.recipes.contrastive.laws.law import Array, Law, Setting
 
 
 def info_nce_loss(z_ND: Array, num_views: int, temperature: float) -> float:

@@ -6,9 +6,15 @@ import math
 import numpy as np
 import pytest
 
-from study.limits.labels import class_mean_accuracy
-from study.limits.labels_trained import LABELS_TRAINED, start_decay, trained_accuracy, wishart_resolvent
-from study.limits.law import Array, NotApplicableError, Setting
+from study.interface.theory import NotApplicableError
+from study.recipes.contrastive.laws.labels import class_mean_accuracy
+from study.recipes.contrastive.laws.labels_trained import (
+    LABELS_TRAINED,
+    start_decay,
+    trained_accuracy,
+    wishart_resolvent,
+)
+from study.recipes.contrastive.laws.law import Array, Setting
 
 DIM, NUM_CLASSES, SPREAD = 64, 5, 4.0
 SETTING = Setting(

@@ -11,9 +11,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from study.affinity import affinity, unit
-from study.evaluation import affinity_success
-from study.limits.class_space import (
+from study.interface.theory import NotApplicableError
+from study.recipes.contrastive.affinity import affinity, unit
+from study.recipes.contrastive.evaluation import affinity_success
+from study.recipes.contrastive.laws.class_space import (
     Shape,
     Success,
     Weights,
@@ -24,11 +25,11 @@ from study.limits.class_space import (
     success_of_affinities,
     views,
 )
-from study.limits.coverage import COVERAGE, MISSED, partner_share
-from study.limits.law import Law, NotApplicableError, Setting
-from study.limits.learning_steps import N2T, N2T_EXAMPLES, N2T_STEPS, PAIR_CONSTANTS
-from study.limits.source_mass import SOURCE_BATCH, isolated_cosines, masses, source_cosines
-from study.limits.trained import (
+from study.recipes.contrastive.laws.coverage import COVERAGE, MISSED, partner_share
+from study.recipes.contrastive.laws.law import Law, Setting
+from study.recipes.contrastive.laws.learning_steps import N2T, N2T_EXAMPLES, N2T_STEPS, PAIR_CONSTANTS
+from study.recipes.contrastive.laws.source_mass import SOURCE_BATCH, isolated_cosines, masses, source_cosines
+from study.recipes.contrastive.laws.trained import (
     BAYES_JSD,
     CONTROL_BAYES_AS_MASS,
     TRAINED,
@@ -36,10 +37,10 @@ from study.limits.trained import (
     bayes_success,
     projected_threshold,
 )
-from study.limits.trained_plus import TRAINED_PLUS, TRAINED_PLUS_JSD, tuned_threshold
-from study.limits.tuned_weights import divergence, widely_tuned
-from study.losses.affinity_jsd import affinity_jsd
-from study.models.fusion import TransFusion
+from study.recipes.contrastive.laws.trained_plus import TRAINED_PLUS, TRAINED_PLUS_JSD, tuned_threshold
+from study.recipes.contrastive.laws.tuned_weights import divergence, widely_tuned
+from study.recipes.contrastive.losses.affinity_jsd import affinity_jsd
+from study.recipes.contrastive.models.fusion import TransFusion
 
 Array = NDArray[np.float64]
 

@@ -9,21 +9,19 @@ from typing import Any
 import pytest
 import torch
 
-from study.config import Replicate, ReplicateConfig, Scalar, with_values
-from study.data.datasets import Dataset, load_dataset
-from study.data.streams import stream
-from study.models.encoders import ResNet18Encoder
+from study.designs.values import Scalar, with_values
+from study.interface.run import Replicate, Result
 from study.outcome import Outcome
-from study.trainers.batch import TrainBatch
-from study.trainers.downstream import measure_raw
-from study.trainers.loop import (
-    TRAINERS,
-    PackRun,
-    ReplicateResult,
-    RunContext,
-    measure_untrained,
-    train_pack,
-)
+from study.recipes.contrastive import components
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.data.datasets import Dataset, load_dataset
+from study.recipes.contrastive.data.streams import stream
+from study.recipes.contrastive.models.resnet import ResNet18Encoder
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.recipes.contrastive.trainers.batch import TrainBatch
+from study.recipes.contrastive.trainers.context import RunContext
+from study.recipes.contrastive.trainers.downstream import measure_raw
+from study.recipes.contrastive.trainers.loop import PackRun, measure_untrained, train_pack
 from tests.conftest import for_trainer
 
 Case = tuple[ReplicateConfig, Dataset]
@@ -47,7 +45,7 @@ class MemoryStore:
         del self.blobs[key]
 
 
-@pytest.fixture(params=TRAINERS)
+@pytest.fixture(params=components.METHODS)
 def trainer(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -60,7 +58,7 @@ def case(request: pytest.FixtureRequest, trainer: str) -> Case:
 
 def pack_of(config: ReplicateConfig, members: Sequence[dict[str, Scalar]]) -> list[Replicate]:
     """One member per entry, with its own seed."""
-    return [Replicate.of(with_values(config, values), seed, "data") for seed, values in enumerate(members)]
+    return [CONTRASTIVE.replicate(with_values(config, values), seed, "data") for seed, values in enumerate(members)]
 
 
 MEMBERS: list[dict[str, Scalar]] = [
@@ -83,11 +81,11 @@ def in_double(run: PackRun) -> PackRun:
     return run
 
 
-def without_seconds(result: ReplicateResult) -> tuple[Any, ...]:
+def without_seconds(result: Result) -> tuple[Any, ...]:
     return result.replicate, result.outcome, result.metrics, result.before, result.curves, result.examples, result.steps
 
 
-def assert_close(result: ReplicateResult, expected: ReplicateResult, tolerance: float) -> None:
+def assert_close(result: Result, expected: Result, tolerance: float) -> None:
     assert result.outcome is expected.outcome
     for values, others in ((result.metrics, expected.metrics), (result.before, expected.before)):
         assert values == pytest.approx(others, abs=tolerance, rel=tolerance)
@@ -96,7 +94,7 @@ def assert_close(result: ReplicateResult, expected: ReplicateResult, tolerance: 
     assert values == pytest.approx(others, abs=tolerance, rel=tolerance)
 
 
-def finish(run: PackRun) -> list[ReplicateResult]:
+def finish(run: PackRun) -> list[Result]:
     while not run.is_done:
         run.advance()
     return run.results([{}] * len(run.downstream()))
@@ -399,7 +397,7 @@ def with_fusion(config: ReplicateConfig, **values: Scalar) -> ReplicateConfig:
     return with_values(for_trainer(config, "oar"), fused | values)
 
 
-def fused(config: ReplicateConfig, **values: Scalar) -> list[ReplicateResult]:
+def fused(config: ReplicateConfig, **values: Scalar) -> list[Result]:
     chosen = with_fusion(config, **values)
     return train_pack(pack_of(chosen, [{}, {}]), load_dataset(chosen.data))
 

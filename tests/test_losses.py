@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from study import tiling
-from study.affinity import affinity, partners, unit
-from study.evaluation import jsd_of_mass
-from study.losses.affinity_jsd import affinity_jsd, has_some_partner, jsd_rows, target_affinity
+from study.recipes.contrastive import tiling
+from study.recipes.contrastive.affinity import affinity, partners, unit
+from study.recipes.contrastive.evaluation import jsd_of_mass
+from study.recipes.contrastive.losses.affinity_jsd import affinity_jsd, has_some_partner, jsd_rows, target_affinity
 
 NUM_ROWS, DIM = 12, 6
 CLASSES = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2])

@@ -4,15 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from analysis.moments import falls_at, predict_from_moments
-from study.config import Replicate, ReplicateConfig, with_values
-from study.data.datasets import Dataset
-from study.results.identities import encoder_settings, view_settings
-from study.results.ledger import Ledger
-from study.results.store import Store
-from study.space import Criterion
-from study.trainers.effective import raw_moments
-from study.trainers.loop import measure_view_moments, train_pack
+from study.designs.criterion import Criterion
+from study.designs.values import with_values
+from study.ledger.ledger import Ledger
+from study.ledger.store import Store
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.data.datasets import Dataset
+from study.recipes.contrastive.identities import encoder_settings, view_settings
+from study.recipes.contrastive.readings.moments import falls_at, predict_from_moments
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.recipes.contrastive.trainers.loop import measure_view_moments, train_pack
+from study.recipes.contrastive.trainers.view_cosines import raw_moments
 
 
 @pytest.mark.parametrize("encoder", ["none", "small"])
@@ -25,7 +27,7 @@ def test_moments_of_training_views_predict_an_untrained_block_on_test_images(
     config = with_values(digits_config, {**model, **judged})
     strengths = (0.2, 0.8)
     configs = {strength: with_values(config, {"data.strength": strength}) for strength in strengths}
-    pack = [Replicate.of(one, 7, digits.digest) for one in configs.values()]
+    pack = [CONTRASTIVE.replicate(one, 7, digits.digest) for one in configs.values()]
     ledger = Ledger(Store(str(tmp_path)))
     for one in pack:
         views = view_settings(one.config)

@@ -8,8 +8,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from study.design import load_space, make_design
-from study.results.ledger import Ledger
+from study.designs.assembly import make_design
+from study.designs.catalogue import load_space
+from study.ledger.ledger import Ledger
 from tests.synthetic import fill, rise_and_fall
 
 ROOT = Path(__file__).resolve().parent.parent

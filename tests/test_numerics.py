@@ -1,6 +1,6 @@
-"""Pins each trainer's numbers at a fixed configuration and seed, under its NUMERICS_VERSION.
+"""Pins each trainer's numbers at a fixed configuration and seed, under its version of numerics.
 
-A change on purpose bumps NUMERICS_VERSION of the trainer in study/config.py, so that no finished replicate is taken for
+A change on purpose bumps ``numerics`` of the method (methods/NAME.py), so that no finished replicate is taken for
 a new one, and renews the numbers here. Losses and gradients are taken in float64, from views made in float64.
 """
 
@@ -9,14 +9,16 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from study.config import NUMERICS_VERSION, Replicate, ReplicateConfig, Scalar, with_values
-from study.data.batches import BatchStream
-from study.data.datasets import load_dataset
-from study.data.streams import stream
-from study.data.views import apply_views
-from study.models.packed import identity_gather
-from study.trainers.batch import TrainBatch, evaluation_set
-from study.trainers.loop import TRAINERS
+from study.designs.values import Scalar, with_values
+from study.recipes.contrastive import components
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.data.batches import BatchStream
+from study.recipes.contrastive.data.datasets import load_dataset
+from study.recipes.contrastive.data.streams import stream
+from study.recipes.contrastive.data.views import apply_views
+from study.recipes.contrastive.models.packed import identity_gather
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.recipes.contrastive.trainers.batch import TrainBatch, evaluation_set
 
 SEED = 11
 DIGITS: dict[str, Scalar] = {"data.name": "digits", "data.strength": 0.7, "batch.train": 32, "batch.eval": 20}
@@ -91,14 +93,14 @@ def first_numbers(config: ReplicateConfig) -> Golden:
         row_offset=0,
         step=0,
     )
-    trainer = TRAINERS[config.trainer]
+    trainer = components.method(config.trainer).trainer()
     model = trainer.build(config, dataset, [stream(SEED, "initialisation")]).double()
     loss, _ = trainer.loss(model, batch, config, identity_gather)
     loss.sum().backward()
     squares = [p.grad.square().sum() for p in model.parameters() if p.grad is not None]
-    evaluation = evaluation_set(dataset, [Replicate.of(config, SEED, dataset.digest)])
+    evaluation = evaluation_set(dataset, [CONTRASTIVE.replicate(config, SEED, dataset.digest)])
     return Golden(
-        version=NUMERICS_VERSION[config.trainer],
+        version=components.method(config.trainer).numerics,
         indices=draws.indices[:6].tolist(),
         parameters=draws.parameters.double().square().mean().item(),
         loss=loss.item(),
@@ -112,8 +114,8 @@ def test_numbers_are_those_of_this_numerics_version(trainer: str, data: str) -> 
     values = {"trainer": trainer} | (DIGITS if data == "digits" else CLUSTERS) | FURTHER.get((trainer, data), {})
     measured, expected = first_numbers(with_values(ReplicateConfig(), values)), GOLDEN[trainer, data]
     advice = (
-        f"the numbers of {trainer} on {data} moved: if on purpose, bump NUMERICS_VERSION[{trainer!r}] in "
-        f"study/config.py and pin {measured} here"
+        f"the numbers of {trainer} on {data} moved: if on purpose, bump its numerics in "
+        f"study/recipes/contrastive/methods/{trainer}.py and pin {measured} here"
     )
     assert (measured.version, measured.indices) == (expected.version, expected.indices), advice
     for name in ("parameters", "loss", "gradient"):
@@ -122,6 +124,6 @@ def test_numbers_are_those_of_this_numerics_version(trainer: str, data: str) -> 
     assert measured.evaluation == pytest.approx(expected.evaluation, rel=1e-5), advice
 
 
-@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize("trainer", components.METHODS)
 def test_every_trainer_is_pinned(trainer: str) -> None:
     assert {data for name, data in GOLDEN if name == trainer} == set(TOLERANCE)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from study.losses.oar import oar, orthonormal_anchors
+from study.recipes.contrastive.losses.oar import oar, orthonormal_anchors
 
 NUM_ROWS, NUM_CLASSES, DIM = 12, 4, 6
 LABELS = torch.arange(NUM_ROWS) % NUM_CLASSES

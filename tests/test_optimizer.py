@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from study.config import OptimizerConfig
-from study.trainers.optimizer import PackOptimizer, runs_of_equal, schedule_factor
+from study.recipes.contrastive.config import OptimizerConfig
+from study.recipes.contrastive.trainers.optimizer import PackOptimizer, runs_of_equal, schedule_factor
 
 SHAPES = [(4, 2), (1, 5), (3,)]
 RATES = [1e-3, 1e-2, 0.3]

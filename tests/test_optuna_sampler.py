@@ -16,7 +16,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState, create_trial
 
-from study.optuna_sampler import ThresholdSampler, values_of
+from study.planning.optuna_sampler import ThresholdSampler, values_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 ROOT = Path(__file__).resolve().parent.parent
@@ -257,7 +257,9 @@ def test_two_objectives_are_refused() -> None:
 
 def test_the_example_finds_its_threshold_and_uses_nothing_else_of_the_platform() -> None:
     example = ROOT / "docs" / "examples" / "threshold_sampler.py"
-    assert re.findall(r"^(?:from|import) (study\S*)", example.read_text(), re.MULTILINE) == ["study.optuna_sampler"]
+    assert re.findall(r"^(?:from|import) (study\S*)", example.read_text(), re.MULTILINE) == [
+        "study.planning.optuna_sampler"
+    ]
     done = subprocess.run(
         [sys.executable, str(example)], capture_output=True, text=True, check=True, timeout=120, cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

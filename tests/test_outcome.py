@@ -2,7 +2,8 @@
 
 import pytest
 
-from study.outcome import FINAL_OUTCOMES, MAX_ATTEMPTS, MEASURED_OUTCOMES, Outcome, is_final
+from study.ledger.attempts import MAX_ATTEMPTS, is_final
+from study.outcome import FINAL_OUTCOMES, MEASURED_OUTCOMES, Outcome
 
 FAILURES = [Outcome.FAILED, Outcome.HUNG, Outcome.OUT_OF_MEMORY]
 

@@ -1,33 +1,44 @@
 """Packs: what trains together, how much memory that takes, and what it asks of a machine."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from torch.profiler import ProfilerActivity, profile
 
-from study.config import Replicate, ReplicateConfig, Scalar, pack_shape, with_values
-from study.data.datasets import load_dataset
-from study.packing import (
+from study.designs.values import Scalar, with_values
+from study.execution.packs import (
     GPU_SHARES,
     PackLimits,
     available_memory,
     gpu_share,
     make_packs,
-    max_pack_size,
-    memory_of,
     memory_on_cpu,
     memory_on_gpu,
-    num_workers,
     packs_at_a_time,
     packs_in_memory,
 )
-from study.trainers.loop import PackRun, measure_untrained
+from study.interface.run import Replicate
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.data.datasets import load_dataset
+from study.recipes.contrastive.memory import encoder_rows, max_pack_size, memory_of, workers_for
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.recipes.contrastive.trainers.loop import PackRun, measure_untrained
 
 GiB = 2**30
 IMAGE = (1, 28, 28)
 CLUSTERS: dict[str, Scalar] = {"data.name": "clusters", "model.encoder": "none"}
 RESNET: dict[str, Scalar] = {"data.name": "cifar10", "model.encoder": "resnet18"}
+ANYTHING = PackLimits(recipe=CONTRASTIVE)
+
+
+def limits_of(**changes: Any) -> PackLimits:
+    """Limits of packs of small grey images."""
+    images = SimpleNamespace(input_shape=IMAGE)
+    return PackLimits(recipe=CONTRASTIVE, data_of=lambda config: images, **changes)
 
 
 def config_of(values: dict[str, Scalar]) -> ReplicateConfig:
@@ -37,7 +48,7 @@ def config_of(values: dict[str, Scalar]) -> ReplicateConfig:
 def replicates(values: dict[str, Scalar], num_seeds: int, rates: tuple[float, ...] = (1e-3,)) -> list[Replicate]:
     """Seed by seed, every rate: equal rates are never neighbours."""
     return [
-        Replicate.of(config_of({**values, "optimizer.learning_rate": rate}), seed, "data")
+        CONTRASTIVE.replicate(config_of({**values, "optimizer.learning_rate": rate}), seed, "data")
         for seed in range(num_seeds)
         for rate in rates
     ]
@@ -46,23 +57,24 @@ def replicates(values: dict[str, Scalar], num_seeds: int, rates: tuple[float, ..
 class TestMakePacks:
     def test_every_replicate_is_in_one_pack_and_a_pack_has_one_shape(self) -> None:
         asked = [*replicates({"batch.train": 16}, 5), *replicates({"batch.train": 64}, 7)]
-        packs = make_packs(asked)
+        packs = make_packs(asked, ANYTHING)
         assert sorted(r.key for pack in packs for r in pack) == sorted(r.key for r in asked)
-        assert all(len({pack_shape(r.config) for r in pack}) == 1 for pack in packs)
+        assert all(len({CONTRASTIVE.together(r.config) for r in pack}) == 1 for pack in packs)
 
     def test_sizes_differ_by_one_at_most_and_stay_within_the_limit(self) -> None:
-        packs = make_packs(replicates({"batch.train": 64}, 11))
+        packs = make_packs(replicates({"batch.train": 64}, 11), ANYTHING)
         sizes = sorted(len(pack) for pack in packs)
         assert sizes == [3, 4, 4]
         assert max(sizes) <= max_pack_size(config_of({}).model, 64)
 
     def test_the_most_work_comes_first(self) -> None:
         fixed: dict[str, Scalar] = {"horizon.unit": "steps", "horizon.length": 10}
-        packs = make_packs([r for batch in (4, 64, 16) for r in replicates({**fixed, "batch.train": batch}, 2)])
+        asked = [r for batch in (4, 64, 16) for r in replicates({**fixed, "batch.train": batch}, 2)]
+        packs = make_packs(asked, ANYTHING)
         assert [pack[0].config.batch.train for pack in packs] == [64, 16, 4]
 
     def test_equal_learning_rates_are_neighbours_and_packs_are_cut_between_them(self) -> None:
-        packs = make_packs(replicates({"batch.train": 64}, 4, rates=(1e-3, 1e-2, 3e-3)))
+        packs = make_packs(replicates({"batch.train": 64}, 4, rates=(1e-3, 1e-2, 3e-3)), ANYTHING)
         rates = [[r.config.optimizer.learning_rate for r in pack] for pack in packs]
         assert sorted(rates) == [[1e-3] * 4, [3e-3] * 4, [1e-2] * 4]
 
@@ -75,12 +87,12 @@ class TestMakePacks:
             (need.of_pack(3), [2, 3, 3]),
             (1, [1] * 8),
         ):
-            packs = make_packs(asked, PackLimits(image_shape=IMAGE, memory_bytes=room))
+            packs = make_packs(asked, limits_of(memory_bytes=room))
             assert sorted(len(pack) for pack in packs) == sizes
 
     def test_plenty_of_memory_changes_nothing(self) -> None:
         asked = replicates({"batch.train": 16}, 40)
-        assert make_packs(asked, PackLimits(image_shape=IMAGE, memory_bytes=64 * GiB)) == make_packs(asked)
+        assert make_packs(asked, limits_of(memory_bytes=64 * GiB)) == make_packs(asked, ANYTHING)
 
     @pytest.mark.parametrize(
         ("values", "size"),
@@ -128,7 +140,7 @@ class TestMemory:
         short: dict[str, Scalar] = {"horizon.unit": "steps", "horizon.length": 2, "evaluation.num_points": 1}
         config = config_of({**short, "evaluation.knn_bank": 0, **values})
         dataset = load_dataset(config.data)
-        pack = [Replicate.of(config, seed, dataset.digest) for seed in range(size)]
+        pack = [CONTRASTIVE.replicate(config, seed, dataset.digest) for seed in range(size)]
         untrained = measure_untrained(pack, dataset)
 
         def train() -> None:
@@ -214,19 +226,19 @@ class TestGpuShares:
         asked = replicates({"batch.train": 4}, 64)
         for share in GPU_SHARES:
             room = memory_on_gpu(8 * GiB, share)
-            limits = PackLimits(image_shape=IMAGE, memory_bytes=room, gpu_bytes=8 * GiB)
+            limits = limits_of(memory_bytes=room, gpu_bytes=8 * GiB)
             assert all(limits.share_of(pack) <= share for pack in make_packs(asked, limits))
 
     def test_workers_of_one_pack_get_a_whole_gpu_each(self) -> None:
         pack = replicates({"batch.train": 64}, 2)
-        limits = PackLimits(image_shape=IMAGE, gpu_bytes=16 * GiB)
+        limits = limits_of(gpu_bytes=16 * GiB)
         assert limits.share_of(pack) == 1 / 8
-        assert PackLimits(image_shape=IMAGE, gpu_bytes=16 * GiB, num_workers=2).share_of(pack) == 1
+        assert limits_of(gpu_bytes=16 * GiB, num_workers=2).share_of(pack) == 1
 
     def test_a_fixed_share_is_for_all_packs_and_a_cpu_has_none(self) -> None:
         pack = replicates({"batch.train": 64}, 2)
-        assert PackLimits(image_shape=IMAGE, gpu_bytes=16 * GiB, gpu_share=0.5).share_of(pack) == 0.5
-        assert PackLimits(image_shape=IMAGE).share_of(pack) == 0
+        assert limits_of(gpu_bytes=16 * GiB, gpu_share=0.5).share_of(pack) == 0.5
+        assert limits_of().share_of(pack) == 0
 
 
 @pytest.mark.parametrize(
@@ -252,7 +264,7 @@ def test_as_many_packs_run_at_a_time_as_find_cpus_and_gpus(
     ("batch", "views", "asked", "expected"), [(64, 1, 4, 4), (6, 1, 4, 3), (6, 2, 2, 1), (7, 1, 2, 1)]
 )
 def test_workers_share_the_images_of_a_batch_evenly(batch: int, views: int, asked: int, expected: int) -> None:
-    assert num_workers(config_of({"batch.train": batch, "data.num_views": views}), asked) == expected
+    assert workers_for(config_of({"batch.train": batch, "data.num_views": views}), asked) == expected
 
 
 def test_a_resnet_holds_its_weights_their_gradient_and_two_moments() -> None:
@@ -262,16 +274,15 @@ def test_a_resnet_holds_its_weights_their_gradient_and_two_moments() -> None:
 
 def test_a_batch_that_does_not_fit_passes_the_encoder_in_chunks_that_do() -> None:
     config = with_values(ReplicateConfig(), {"batch.train": 4096, "model.encoder": "resnet18"})
-    shape = (1, 28, 28)
-    whole = memory_of(config, shape).of_pack(1)
-    rows = PackLimits(image_shape=shape, memory_bytes=whole / 2).encoder_rows(config)
+    whole = memory_of(config, IMAGE).of_pack(1)
+    rows = encoder_rows(config, IMAGE, 1, whole / 2)
     assert rows is not None
     assert 1500 < rows < 2500
-    assert PackLimits(image_shape=shape, memory_bytes=2 * whole).encoder_rows(config) is None
-    assert PackLimits(image_shape=shape, memory_bytes=1.0).encoder_rows(config) == 32
-    assert PackLimits(image_shape=shape).encoder_rows(config) is None
+    assert encoder_rows(config, IMAGE, 1, 2 * whole) is None
+    assert encoder_rows(config, IMAGE, 1, 1.0) == 32
+    assert encoder_rows(config, IMAGE, 1, math.inf) is None
     control = with_values(config, {"model.norm": "batch"})
-    assert PackLimits(image_shape=shape, memory_bytes=whole / 2).encoder_rows(control) is None
+    assert encoder_rows(control, IMAGE, 1, whole / 2) is None
 
 
 def test_a_labelled_batch_counts_as_rows() -> None:
@@ -280,7 +291,7 @@ def test_a_labelled_batch_counts_as_rows() -> None:
     labelled = with_values(plain, {"batch.labelled": 1024})
     without, with_labels = (memory_of(config, (1, 28, 28)).per_replicate for config in (plain, labelled))
     assert with_labels > 3 * without
-    assert PackLimits().pack_size(labelled) == 1
+    assert ANYTHING.pack_size(labelled) == 1
 
 
 def test_a_machine_with_little_memory_runs_fewer_workers_rather_than_starved_ones() -> None:

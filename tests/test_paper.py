@@ -4,8 +4,10 @@ import typing
 
 import pytest
 
-from study.config import NUMERICS_VERSION, field_types
-from study.paper import PAPER, paper_config
+from study.designs.values import field_types
+from study.recipes.contrastive import components
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.presets import PAPER, paper_config
 
 
 @pytest.mark.parametrize("method", PAPER)
@@ -18,6 +20,6 @@ def test_a_method_of_a_paper_is_a_valid_configuration(method: str) -> None:
 
 def test_every_trainer_and_contrast_has_its_paper_settings() -> None:
     configs = [paper_config(method) for method in PAPER]
-    assert {config.trainer for config in configs} == set(NUMERICS_VERSION)
+    assert {config.trainer for config in configs} == {*components.METHODS}
     contrasts = {config.loss.contrast for config in configs if config.trainer == "oar"}
-    assert contrasts == set(typing.get_args(field_types()["loss.contrast"]))
+    assert contrasts == set(typing.get_args(field_types(ReplicateConfig)["loss.contrast"]))

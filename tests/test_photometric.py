@@ -6,9 +6,9 @@ import math
 import pytest
 import torch
 
-from study.config import ViewsConfig
-from study.data.photometric import NOISE_SD, hashed_normals, photometric
-from study.data.view_columns import Column
+from study.recipes.contrastive.config import ViewsConfig
+from study.recipes.contrastive.data.photometric import NOISE_SD, hashed_normals, photometric
+from study.recipes.contrastive.data.view_columns import Column
 
 LUMA = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
 COLOUR_ALONE = {

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from study import provenance
-from study.provenance import collect, source_digest
+from study.ledger import provenance
+from study.ledger.provenance import collect, source_digest
 
 
 @pytest.fixture

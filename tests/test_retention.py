@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from study.config import Replicate
-from study.design import Design, load_space, make_design
+from study.__main__ import main
+from study.commands.gc import points_to_keep
+from study.designs.assembly import make_design
+from study.designs.catalogue import load_space
+from study.designs.design import Design
+from study.interface.run import Replicate
+from study.ledger.ledger import Ledger
+from study.ledger.retention import clean, ends, plan_cleaning, sentence
+from study.ledger.store import Store
 from study.outcome import Outcome
-from study.results.__main__ import main, points_to_keep
-from study.results.ledger import Ledger
-from study.results.retention import clean, ends, plan_cleaning, sentence
-from study.results.store import Store
 from tests.synthetic import FLOOR, Result, ResultOf, fill, known_design, object_store_uri, rise_and_fall
 
 TRIED = [64.0, 4.0, 16.0]

@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
-from study.design import Design
+from study.designs.axis import Axis
+from study.designs.criterion import Criterion
+from study.designs.design import Design
+from study.ledger.ledger import Ledger
+from study.ledger.store import Store
 from study.outcome import Outcome
-from study.results.ledger import Ledger
-from study.results.store import Store
-from study.searcher import Entry, RoundPlanner
-from study.space import Axis, Criterion
+from study.planning.planner import RoundPlanner
+from study.planning.proposals import Entry
+from study.recipes.contrastive.config import ReplicateConfig
+from study.rows import before_column, metric_column
 from tests.synthetic import BATCHES, DATA_DIGEST, FLOOR, RATES, STRENGTHS, known_design
 
 Row = dict[str, Any]
@@ -29,7 +33,7 @@ def batch(entry: Entry) -> int:
 
 
 def row(value: float | None, outcome: Outcome = Outcome.OK, metric: str = "p") -> Row:
-    return {"outcome": str(outcome), metric: value, f"{metric}_before": FLOOR}
+    return {"outcome": str(outcome), metric_column(metric): value, before_column(metric): FLOOR}
 
 
 def best_at(best: Mapping[int, float] | float) -> RowOf:
@@ -56,6 +60,10 @@ def play(
         rounds.append(entries)
         settled |= {e.replicate.key: row_of(e) for e in entries}
     return rounds, settled
+
+
+def from_row(recorded: Row) -> Entry:
+    return Entry.from_row(recorded, ReplicateConfig, lambda _: DATA_DIGEST)
 
 
 def keys(rounds: Sequence[Sequence[Entry]]) -> list[list[str]]:
@@ -148,7 +156,7 @@ class TestTuning:
         assert {batch(e) for e in rounds[-1]} == {16, 64}
 
     def test_two_nuisances_are_tuned_on_their_full_grid_and_each_is_extended_at_its_own_edge(self) -> None:
-        decay = Axis(path="optimizer.weight_decay", values=(1e-4, 1e-3, 1e-2), label="weight decay")
+        decay = Axis(path="optimizer.weight_decay", values=(1e-4, 1e-3, 1e-2))
         design = known_design(nuisance=(RATES, decay))
 
         def row_of(entry: Entry) -> Row:
@@ -226,7 +234,7 @@ class TestDesigns:
         design = known_design(criterion=Criterion(metric="s_j", level=0.5))
 
         def row_of(entry: Entry) -> Row:
-            return row(0.9 if rate(entry) == 3e-3 else 0.1, metric="s_j") | {"p": rate(entry)}
+            return row(0.9 if rate(entry) == 3e-3 else 0.1, metric="s_j") | {metric_column("p"): rate(entry)}
 
         rounds, _ = play(planner_for(design), row_of)
         assert {rate(e) for e in rounds[-1]} == {3e-3}
@@ -238,13 +246,14 @@ class TestDeterminism:
         rounds, settled = play(planner_for(design), row_of)
         ledger = Ledger(Store(str(tmp_path)))
         for index, round_ in enumerate(rounds):
-            recorded = [[Entry.from_row(r, lambda _: DATA_DIGEST) for r in rows] for rows in ledger.rounds(design.hash)]
+            recorded = [[from_row(r) for r in rows] for rows in ledger.proposals(design.hash).values()]
             assert keys([planner_for(design).next_round(recorded, settled)]) == keys([round_])
-            ledger.record_round(design.hash, index, [e.row(design.hash, index) for e in round_])
+            id_ = f"{index:04d}"
+            ledger.record_proposal(design.hash, id_, [e.row(design.hash, id_) for e in round_])
 
     def test_an_entry_survives_the_ledger(self) -> None:
         for entry in play(planner_for(known_design()), best_at(3e-3))[0][0]:
-            assert Entry.from_row(entry.row("hash", 0), lambda _: DATA_DIGEST) == entry
+            assert from_row(entry.row("hash", 0)) == entry
 
     def test_the_order_of_results_does_not_matter(self) -> None:
         def row_of(entry: Entry) -> Row:

@@ -8,9 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from study.inference.binary import fit_success
+from study.inference.curve import curve_posterior
 from study.inference.forecast import Forecast
-from study.inference.seeking import Proposal, propose, propose_success
-from study.inference.threshold import curve_posterior, fit_curve
+from study.inference.seeking import NextPoints, propose, propose_success
+from study.inference.threshold import fit_curve
 
 Array = NDArray[np.float64]
 
@@ -43,7 +44,7 @@ def measured(mean: Callable[[Array], Array], x: Array, sd: float = 0.03, seed: i
     }  # fmt: skip
 
 
-def ask(data: dict[str, Array], **changes: object) -> Proposal:
+def ask(data: dict[str, Array], **changes: object) -> NextPoints:
     options = {
         "fraction": None, "level": 0.4, "flank": "rising", "scale": "log", "candidates": CANDIDATES,
         "precision": 0.25, "round_replicates": 1,
@@ -328,7 +329,7 @@ def test_outcomes_below_their_floor_are_not_called_noise() -> None:
 class TestSuccesses:
     """Replicates that succeed or fail: the same rounds by the fit of probabilities."""
 
-    def ask(self, x: Array, success: Array, **changes: object) -> Proposal:
+    def ask(self, x: Array, success: Array, **changes: object) -> NextPoints:
         options = {"candidates": CANDIDATES, "precision": 0.5, "round_replicates": 1, **changes}
         return propose_success(x, success, np.arange(len(x)), **options)
 

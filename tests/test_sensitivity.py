@@ -9,12 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.fits import fit_criterion
-from analysis.sensitivity import Shift, criterion_shifts, horizon_shifts
-from study.inference.threshold import CrossingStatus, CurveFit
-from study.space import Criterion, Flank
+from study.answers.fits import fit_criterion
+from study.answers.sensitivity import Shift, criterion_shifts, horizon_shifts
+from study.designs.axis import Axis
+from study.designs.criterion import Criterion
+from study.designs.space import Flank
+from study.inference.statements import CrossingStatus
+from study.inference.threshold import CurveFit
+from study.recipes.contrastive.recipe import CONTRASTIVE
 
-AXIS = "batch.train"
+AXIS = Axis(path="batch.train", values=(4, 1024))
+HORIZON = "horizon.length"
 HALF_RISE = Criterion(metric="p", fraction=0.5)
 HALF = Criterion(metric="p", level=0.5)
 BATCHES = np.exp2(np.arange(2.0, 11.0))
@@ -29,17 +34,18 @@ def runs(middle: float = 50.0, *, height: float = 0.8, **others: float) -> pd.Da
     """Three seeds at every batch: P rises around ``middle``, other metrics around their own."""
     x, seed = np.repeat(BATCHES, 3), np.tile(np.arange(3), len(BATCHES))
     noise = 0.005 * np.sin(1.7 * seed + x)
-    columns: dict[str, Any] = {AXIS: x, "seed": seed, "outcome": "ok", "p": height * rise(x, middle) + noise}
-    columns["p_before"] = 0.002 * np.cos(seed)
+    columns: dict[str, Any] = {AXIS.path: x, "seed": seed, "outcome": "ok"}
+    columns |= {"metric.p": height * rise(x, middle) + noise, "before.p": 0.002 * np.cos(seed)}
     for metric, its_middle in others.items():
-        columns |= {metric: 0.1 + 0.7 * rise(x, its_middle) + noise, f"{metric}_before": 0.1 + 0.002 * np.cos(seed)}
+        columns[f"metric.{metric}"] = 0.1 + 0.7 * rise(x, its_middle) + noise
+        columns[f"before.{metric}"] = 0.1 + 0.002 * np.cos(seed)
     return pd.DataFrame(columns)
 
 
 def shifts_of(frame: pd.DataFrame, criterion: Criterion = HALF_RISE, flank: Flank = "rising") -> dict[str, Shift]:
-    fit, why = fit_criterion(frame, AXIS, criterion, "log")
+    fit, why = fit_criterion(frame, AXIS, criterion, CONTRASTIVE)
     assert fit is not None, why
-    return {shift.name: shift for shift in criterion_shifts(frame, AXIS, "log", criterion, flank, fit)}
+    return {shift.name: shift for shift in criterion_shifts(frame, AXIS, criterion, CONTRASTIVE, flank, fit)}
 
 
 class TestCriteria:
@@ -87,7 +93,7 @@ class TestCriteria:
 
     def test_a_level_that_is_no_share_is_shifted_by_a_part_of_itself(self) -> None:
         frame = runs()
-        frame["effective_rank"], frame["effective_rank_before"] = 10 * frame["p"], 0.0
+        frame["metric.effective_rank"], frame["before.effective_rank"] = 10 * frame["metric.p"], 0.0
         criterion = Criterion(metric="effective_rank", level=5.0, floor="zero")
         assert [*shifts_of(frame, criterion)] == ["effective_rank = 4", "effective_rank = 6"]
 
@@ -106,8 +112,8 @@ class TestCriteria:
 
     def test_a_metric_that_is_missing_or_cannot_move_has_no_line(self) -> None:
         frame = runs(s_j=100.0, knn_accuracy=25.0)
-        frame.loc[3, "s_j"] = None
-        frame["knn_accuracy"] = frame["knn_accuracy_before"]
+        frame.loc[3, "metric.s_j"] = None
+        frame["metric.knn_accuracy"] = frame["before.knn_accuracy"]
         assert [*shifts_of(frame)] == ["40% rise of p", "60% rise of p"]
 
     @pytest.mark.parametrize(
@@ -115,21 +121,21 @@ class TestCriteria:
     )
     def test_a_metric_that_is_no_mass_is_not_compared_with_masses(self, metric: str, more: list[str]) -> None:
         frame = runs(s_j=100.0, **({"knn_accuracy": 25.0} if metric != "knn_accuracy" else {}))
-        frame = frame.rename(columns={"p": metric, "p_before": f"{metric}_before"})
+        frame = frame.rename(columns={"metric.p": f"metric.{metric}", "before.p": f"before.{metric}"})
         names = [*shifts_of(frame, dataclasses.replace(HALF_RISE, metric=metric))]
         assert names == [f"40% rise of {metric}", f"60% rise of {metric}", *more]
 
     def test_a_falling_limit_is_compared_with_falling_limits(self) -> None:
         frame = runs()
-        frame["p"] = 0.8 - frame["p"]
+        frame["metric.p"] = 0.8 - frame["metric.p"]
         shifts = shifts_of(frame, flank="falling")
         assert shifts["40% rise of p"].octaves == pytest.approx(0.5 * math.log2(1.5), abs=0.1)
 
     def test_both_limits_have_a_line_each(self) -> None:
         frame = runs()
-        fit, _ = fit_criterion(frame, AXIS, HALF_RISE, "log")
+        fit, _ = fit_criterion(frame, AXIS, HALF_RISE, CONTRASTIVE)
         assert fit is not None
-        shifts = criterion_shifts(frame, AXIS, "log", HALF_RISE, "both", fit)
+        shifts = criterion_shifts(frame, AXIS, HALF_RISE, CONTRASTIVE, "both", fit)
         assert [shift.crossing.status for shift in shifts] == [
             *(CrossingStatus.FOUND, CrossingStatus.ABOVE_RANGE) * 2,
         ]
@@ -142,9 +148,9 @@ class TestCriteria:
 def part(name: str, horizon: int, middle: float, **values: Any) -> tuple[str, pd.DataFrame, CurveFit]:
     frame = runs(middle)
     frame["config"] = [
-        json.dumps({"horizon.length": horizon, AXIS: int(x), "model": "a"} | values) for x in frame[AXIS]
+        json.dumps({HORIZON: horizon, AXIS.path: int(x), "model": "a"} | values) for x in frame[AXIS.path]
     ]
-    fit, _ = fit_criterion(frame, AXIS, HALF_RISE, "log")
+    fit, _ = fit_criterion(frame, AXIS, HALF_RISE, CONTRASTIVE)
     assert fit is not None
     return name, frame, fit
 
@@ -152,24 +158,30 @@ def part(name: str, horizon: int, middle: float, **values: Any) -> tuple[str, pd
 class TestHorizons:
     def test_the_shortest_horizon_is_what_others_are_compared_with(self) -> None:
         parts = [part("long", 800, 25.0), part("short", 200, 50.0)]
-        short, long = horizon_shifts(parts, [AXIS], "rising")
+        short, long = horizon_shifts(parts, [AXIS.path], "rising", HORIZON)
         assert (short.name, short.octaves) == ("short", 0)
         assert long.octaves == pytest.approx(-1, abs=0.1)
 
     def test_slices_that_differ_in_more_than_the_horizon_are_not_compared(self) -> None:
-        assert horizon_shifts([part("a", 200, 50.0), part("b", 800, 25.0, model="b")], [AXIS], "rising") == ()
+        assert (
+            horizon_shifts([part("a", 200, 50.0), part("b", 800, 25.0, model="b")], [AXIS.path], "rising", HORIZON)
+            == ()
+        )
 
     def test_each_group_has_its_own_shortest(self) -> None:
         parts = [part(f"{m} {h}", h, middle, model=m) for m, middle in (("a", 50.0), ("b", 200.0)) for h in (200, 800)]
-        shifts = horizon_shifts(parts, [AXIS], "rising")
+        shifts = horizon_shifts(parts, [AXIS.path], "rising", HORIZON)
         assert [shift.name for shift in shifts] == ["a 200", "a 800", "b 200", "b 800"]
         assert [shift.octaves for shift in shifts] == pytest.approx([0, 0, 0, 0], abs=0.01)
 
     def test_what_varies_within_a_slice_does_not_part_the_slices(self) -> None:
         parts = [part("a", 200, 50.0, rate=0.1), part("b", 800, 50.0, rate=0.3)]
-        assert horizon_shifts(parts, [AXIS], "rising") == ()
-        assert len(horizon_shifts(parts, [AXIS, "rate"], "rising")) == 2
+        assert horizon_shifts(parts, [AXIS.path], "rising", HORIZON) == ()
+        assert len(horizon_shifts(parts, [AXIS.path, "rate"], "rising", HORIZON)) == 2
 
     def test_one_horizon_is_no_sensitivity(self) -> None:
-        assert horizon_shifts([part("a", 200, 50.0), part("b", 200, 25.0, model="b")], [AXIS], "rising") == ()
-        assert horizon_shifts([], [AXIS], "rising") == ()
+        assert (
+            horizon_shifts([part("a", 200, 50.0), part("b", 200, 25.0, model="b")], [AXIS.path], "rising", HORIZON)
+            == ()
+        )
+        assert horizon_shifts([], [AXIS.path], "rising", HORIZON) == ()

@@ -8,28 +8,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.answer import StudyAnswer, answer, to_json
-from analysis.designs import load_design
-from analysis.figures import draw_answer
-from analysis.fits import Search, SearchEnd, half_width, slice_key
-from analysis.report import word_answer
-from study.config import Replicate
-from study.design import Design
-from study.inference.threshold import Crossing, CrossingStatus
+from study.answers.answer import StudyAnswer, answer, to_json
+from study.answers.figures import draw_answer
+from study.answers.fits import Search, SearchEnd, half_width, slice_key
+from study.answers.registered import load_design
+from study.answers.report import word_answer
+from study.designs.axis import Axis
+from study.designs.criterion import Criterion
+from study.designs.design import Design
+from study.designs.space import Budget
+from study.designs.values import Values
+from study.execution.tasks import PackTask, TaskSettings
+from study.inference.statements import Crossing, CrossingStatus
 from study.inference.verdict import Verdict
-from study.limits import LAWS
-from study.limits.law import Setting
+from study.interface.run import Replicate
+from study.ledger.ledger import Ledger
+from study.ledger.store import Store
 from study.outcome import Outcome
-from study.results.ledger import Ledger
-from study.results.store import Store
-from study.searcher import Entry
-from study.space import Axis, Budget, Criterion, Values
-from study.tasks import PackTask, TaskSettings
+from study.planning.proposals import Entry
+from study.recipes.contrastive.laws import LAWS
+from study.recipes.contrastive.laws.law import Setting
+from study.recipes.contrastive.recipe import CONTRASTIVE
 from tests.synthetic import DATA_DIGEST, PROVENANCE, Result, ResultOf, commit, design_row, known_design
 from tests.test_law_lines import follows, law_design, line_of
 
-SIGMA = Axis(path="data.strength", values=(0.5, 1.0, 2.0, 4.0), label="sigma", steps_per_octave=16)
-ROWS = Axis(path="batch.eval", values=(20, 40, 80, 160), label="batch", steps_per_octave=4, multiple=5)
+SIGMA = Axis(path="data.strength", values=(0.5, 1.0, 2.0, 4.0), steps_per_octave=16)
+ROWS = Axis(path="batch.eval", values=(20, 40, 80, 160), steps_per_octave=4, multiple=5)
 # Stage one with two seeds a point, then rounds around the threshold at 1.52.
 ROUNDS = ([0.5, 1.0, 2.0, 4.0] * 2, [1.41, 1.68], [1.54, 1.54, 1.48], [1.54])
 
@@ -38,7 +42,9 @@ def run(folder: Path, design: Design, rounds: Sequence[Sequence[Values]], result
     """A ledger with the given rounds of reported points; the seed of a point's next replicate is one larger."""
     ledger = Ledger(Store(str(folder / "known")))
     ledger.record_design(design_row(design))
-    settings = TaskSettings(ledger_uri=ledger.store.uri, study_hash=design.hash, provenance=PROVENANCE)
+    settings = TaskSettings(
+        ledger_uri=ledger.store.uri, recipe=design.recipe.address, study_hash=design.hash, provenance=PROVENANCE
+    )
     seeds: dict[str, int] = {}
     for index, points in enumerate(rounds):
         replicates = []
@@ -46,11 +52,11 @@ def run(folder: Path, design: Design, rounds: Sequence[Sequence[Values]], result
         for point in points:
             seed = seeds.setdefault(json.dumps(point), 101)
             seeds[json.dumps(point)] += 1
-            replicate = Replicate.of(design.resolve(point, {}, "reported"), seed, DATA_DIGEST)
+            replicate = CONTRASTIVE.replicate(design.resolve(point, {}, "reported"), seed, DATA_DIGEST)
             entry = Entry(role="reported", point=dict(point), nuisance={}, replicate=replicate)
             rows.append(entry.row(design.hash, index))
             replicates.append(replicate)
-        ledger.record_round(design.hash, index, rows)
+        ledger.record_proposal(design.hash, f"{index:04d}", rows)
         # A failure counts after the third attempt.
         attempts = {Outcome.FAILED: 3}
         for replicate in replicates:
@@ -91,7 +97,7 @@ class TestAlongAnAxis:
         assert (part.search.num_rounds, part.search.num_points, part.search.num_replicates) == (4, 8, 14)
         assert part.fit is not None
         assert part.search.half_width == half_width(part.fit.falling)
-        sentence = f"sought to {part.search.half_width:.2g} octave in 4 rounds, 14 replicates at 8 points"
+        sentence = f"interval ±{part.search.half_width:.2g} octave after 14 replicates at 8 points"
         assert any(sentence in line for line in word_answer(sought))
         assert to_json(sought)["slices"][0]["search"]["num_rounds"] == 4
 
@@ -123,13 +129,13 @@ class TestAlongAnAxis:
     @pytest.mark.parametrize(
         ("half", "is_settled", "sentence"),
         [
-            (0.2, True, "sought to 0.2 octave in SPENT"),
-            (0.4, True, "sought to 0.4 octave in SPENT, settled: so it is"),
-            (None, True, "sought in SPENT, settled: so it is"),
-            (0.4, False, "unsettled at 0.4 octave, wanted 0.25: SPENT, so it is"),
-            (None, False, "unsettled without an interval, wanted 0.25: SPENT, so it is"),
-            (0.4, None, "sought to 0.4 octave in SPENT"),
-            (None, None, "sought in SPENT"),
+            (0.2, True, "interval ±0.2 octave SPENT"),
+            (0.4, True, "interval ±0.4 octave SPENT, and more would not change it: so it is"),
+            (None, True, "no closed interval SPENT, and more would not change it: so it is"),
+            (0.4, False, "interval ±0.4 octave SPENT, ±0.25 octave was asked for: so it is"),
+            (None, False, "no closed interval SPENT, ±0.25 octave was asked for: so it is"),
+            (0.4, None, "interval ±0.4 octave SPENT"),
+            (None, None, "no closed interval SPENT"),
         ],
     )
     def test_the_end_of_a_search_is_said_against_what_was_wanted(
@@ -137,7 +143,7 @@ class TestAlongAnAxis:
     ) -> None:
         end = None if is_settled is None else SearchEnd(precision=0.25, is_settled=is_settled, reason="so it is")
         search = Search(num_rounds=4, num_points=9, num_replicates=31, half_width=half, end=end)
-        assert search.sentence() == sentence.replace("SPENT", "4 rounds, 31 replicates at 9 points")
+        assert search.sentence() == sentence.replace("SPENT", "after 31 replicates at 9 points")
 
     def test_an_open_interval_has_no_half_width(self) -> None:
         closed = Crossing(status=CrossingStatus.FOUND, estimate=2.0, low=1.0, high=4.0)
@@ -179,7 +185,7 @@ class TestSuccesses:
 
     def test_the_words_name_the_share(self, successes: StudyAnswer) -> None:
         words = "\n".join(word_answer(successes))
-        assert "p ≥ 0.5 in 50% of seeds, sought to" in words
+        assert "p ≥ 0.5 in 50% of seeds, interval ±" in words
         assert "share of seeds with p ≥ 0.5 (floor" in words
         assert "p ≥ 0.4 in 50% of seeds" in words
 
@@ -206,8 +212,8 @@ class TestTheRecordOfADesign:
         ledger = Ledger(Store(str(tmp_path / "known")))
         ledger.record_design(design_row(design))
         record = load_design(ledger)
-        assert (record.flank, record.is_sought, record.is_plane, record.scale) == expected
-        assert [values for _, values in record.axes] == [axis.values for axis in design.scientific]
+        assert (record.flank, record.is_sought, record.is_plane, record.axis.scale) == expected
+        assert record.axes == design.scientific
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +251,7 @@ class TestInAPlane:
     def test_its_words_give_every_height_and_the_reasons_once(self, plane: StudyAnswer) -> None:
         words = word_answer(plane)
         assert words[1].startswith("maximum strength over batch, a boundary")
-        assert "3 rounds, 28 replicates at 22 points" in words[1]
+        assert "octave after 28 replicates at 22 points" in words[1]
         assert [line[:12].strip() for line in words if line.startswith("at batch")] == [
             *("at batch 20", "at batch 30", "at batch 60", "at batch 80", "at batch 160"),
         ]

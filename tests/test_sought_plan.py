@@ -12,27 +12,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-from study import limit_seeking
-from study.config import ConfigError
-from study.design import Design
+from study.designs.axis import Axis
+from study.designs.criterion import Criterion
+from study.designs.design import Design
+from study.designs.space import SERIES, Budget, Series
+from study.errors import ConfigError
 from study.inference.binary import fit_success
-from study.inference.seeking import Proposal
-from study.inference.seeking_plane import PlaneProposal
-from study.limit_seeking import opposite
+from study.inference.seeking import NextPoints
+from study.inference.seeking_plane import NextInPlane
 from study.outcome import Outcome
-from study.searcher import Entry, PlannedRound, RoundPlanner
-from study.space import RECIPE, Axis, Budget, Criterion, Recipe
+from study.planning import limit_state as limit_seeking
+from study.planning.limit_state import opposite
+from study.planning.planner import PlannedRound, RoundPlanner
+from study.planning.proposals import Entry
+from study.rows import before_column, metric_column
 from tests.synthetic import DATA_DIGEST, FLOOR, RATES, STRENGTHS, known_design
 
 Row = dict[str, Any]
 RowOf = Callable[[Entry], Row]
 Rounds = list[list[Entry]]
 
-BATCHES = Axis(path="batch.train", values=(4, 16, 64, 256), label="batch", steps_per_octave=2, multiple=2)
+BATCHES = Axis(path="batch.train", values=(4, 16, 64, 256), steps_per_octave=2, multiple=2)
 BUDGET = Budget(tuning_seeds=2, replicates=1, precision=0.25, max_replicates=16, round_replicates=3)
 RECIPES = (
-    Recipe(name="narrow", values={"model.width": 8}),
-    Recipe(name="wide", values={"model.width": 32}, grids={"batch.train": (8, 32, 128)}),
+    Series(name="narrow", values={"model.width": 8}),
+    Series(name="wide", values={"model.width": 32}, grids={"batch.train": (8, 32, 128)}),
 )
 
 
@@ -49,7 +53,7 @@ def batch(entry: Entry) -> int:
 
 
 def row(value: float | None, outcome: Outcome = Outcome.OK, floor: float | None = FLOOR) -> Row:
-    return {"outcome": str(outcome), "p": value, "p_before": floor}
+    return {"outcome": str(outcome), metric_column("p"): value, before_column("p"): floor}
 
 
 def play(
@@ -82,11 +86,11 @@ class Script:
         self.points = points
         self.asked: list[dict[str, Any]] = []
 
-    def __call__(self, x: Sequence[float], outcome: Sequence[float], seeds: Any, floor: Any, **rest: Any) -> Proposal:
+    def __call__(self, x: Sequence[float], outcome: Sequence[float], seeds: Any, floor: Any, **rest: Any) -> NextPoints:
         self.asked.append(rest | {"x": list(x), "outcome": list(outcome), "seeds": list(seeds), "floor": list(floor)})
         number = len(self.asked) - 1
         points = self.points[number] if number < len(self.points) else ()
-        return Proposal(points=points, half_width=0.5 if points else 0.1, is_settled=not points, reason="scripted")
+        return NextPoints(points=points, half_width=0.5 if points else 0.1, is_settled=not points, reason="scripted")
 
 
 @pytest.fixture
@@ -130,15 +134,15 @@ class TestRounds:
 
     def test_all_slices_propose_for_one_round_each_on_its_own_grid(self, script: Callable[..., Script]) -> None:
         scripted = script((22.0,), (16.0, 32.0))
-        _, rounds, _ = play(planner_for(sought_design(recipes=RECIPES)), steep)
+        _, rounds, _ = play(planner_for(sought_design(series=RECIPES)), steep)
         assert [a["x"] for a in scripted.asked[:2]] == [[4, 16, 64, 256], [8, 32, 128]]
-        ran = [(e.point[RECIPE], batch(e), e.replicate.seed) for e in rounds[1]]
+        ran = [(e.point[SERIES], batch(e), e.replicate.seed) for e in rounds[1]]
         assert ran == [("narrow", 22, 105), ("wide", 16, 104), ("wide", 32, 105)]
 
     def test_a_settled_slice_gets_no_more_and_the_plan_ends_when_all_are(self, script: Callable[..., Script]) -> None:
         script((22.0,), (), (32.0,), ())
-        planned, rounds, _ = play(planner_for(sought_design(recipes=RECIPES)), steep)
-        assert [{e.point[RECIPE] for e in round_} for round_ in rounds[1:]] == [{"narrow"}, {"narrow"}]
+        planned, rounds, _ = play(planner_for(sought_design(series=RECIPES)), steep)
+        assert [{e.point[SERIES] for e in round_} for round_ in rounds[1:]] == [{"narrow"}, {"narrow"}]
         assert [state.is_settled for state in planned[-1].slices] == [True, True]
 
     def test_further_axes_are_slices_of_their_own(self, script: Callable[..., Script]) -> None:
@@ -148,7 +152,7 @@ class TestRounds:
         assert [(batch(e), e.point[STRENGTHS.path]) for e in rounds[1]] == [(22, 0.1)]
 
     def test_a_value_of_stage_one_keeps_the_spelling_that_names_its_cell(self, script: Callable[..., Script]) -> None:
-        strengths = Axis(path="data.strength", values=(0.25, 0.5, 1), label="strength", steps_per_octave=2)
+        strengths = Axis(path="data.strength", values=(0.25, 0.5, 1), steps_per_octave=2)
         script((1.0, 0.5, 0.707))
         _, rounds, _ = play(planner_for(sought_design(scientific=(strengths,))), lambda e: row(0.3))
         assert [e.cell for e in rounds[1]] == [
@@ -161,14 +165,14 @@ class TestRounds:
     def test_a_plane_is_one_slice_and_asks_for_its_boundary(self, monkeypatch: pytest.MonkeyPatch) -> None:
         asked = []
 
-        def scripted(x: Sequence[float], y: Sequence[float], *rest: Any, **options: Any) -> PlaneProposal:
+        def scripted(x: Sequence[float], y: Sequence[float], *rest: Any, **options: Any) -> NextInPlane:
             asked.append((list(x), list(y), options))
             points = ((0.2, 16.0), (0.283, 16.0)) if len(asked) == 1 else ()
-            return PlaneProposal(points=points, half_width=0.5, is_settled=not points, reason="scripted")
+            return NextInPlane(points=points, half_width=0.5, is_settled=not points, reason="scripted")
 
         monkeypatch.setattr(limit_seeking, "propose_boundary", scripted)
-        strengths = Axis(path="data.strength", values=(0.2, 0.4, 0.8), label="strength", steps_per_octave=2)
-        few = Axis(path="batch.train", values=(4, 16), label="batch", steps_per_octave=1, multiple=2)
+        strengths = Axis(path="data.strength", values=(0.2, 0.4, 0.8), steps_per_octave=2)
+        few = Axis(path="batch.train", values=(4, 16), steps_per_octave=1, multiple=2)
         design = sought_design(scientific=(strengths, few), plane=True, flank="falling")
         _, rounds, _ = play(planner_for(design), lambda e: row(0.3))
         x, y, options = asked[0]
@@ -290,8 +294,8 @@ class TestBudget:
         assert sum(batch(e) == 4 for round_ in rounds for e in round_) <= 5
 
     def test_a_plane_with_one_end_that_always_fails_ends_unsettled_without_an_error(self) -> None:
-        strengths = Axis(path="data.strength", values=(0.2, 0.4, 0.8), label="strength", steps_per_octave=2)
-        few = Axis(path="batch.train", values=(4, 16), label="batch", steps_per_octave=1, multiple=2)
+        strengths = Axis(path="data.strength", values=(0.2, 0.4, 0.8), steps_per_octave=2)
+        few = Axis(path="batch.train", values=(4, 16), steps_per_octave=1, multiple=2)
         design = sought_design(scientific=(strengths, few), plane=True, flank="falling")
 
         def row_of(entry: Entry) -> Row:
@@ -326,10 +330,10 @@ class TestBudget:
         assert len(set(reported)) == len(reported) == 3 * len({x for x, _ in reported})
 
     def test_a_finer_precision_goes_on_where_the_plan_had_ended(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def halving(x: Sequence[float], *_: Any, precision: float, **__: Any) -> Proposal:
+        def halving(x: Sequence[float], *_: Any, precision: float, **__: Any) -> NextPoints:
             width = 2.0 / len(x)
             points = (22.0,) if width > precision else ()
-            return Proposal(points=points, half_width=width, is_settled=not points, reason="scripted")
+            return NextPoints(points=points, half_width=width, is_settled=not points, reason="scripted")
 
         monkeypatch.setattr(limit_seeking, "propose", halving)
         coarse, fine = (sought_design(budget=dataclasses.replace(BUDGET, precision=p)) for p in (0.4, 0.2))
@@ -352,22 +356,26 @@ class TestMeasurements:
             64: row(0.4, Outcome.COLLAPSED, 0.01),
         }
         budget = Budget(replicates=1, max_replicates=16)
-        axis = Axis(path="batch.train", values=(2, 4, 16, 64), label="b", steps_per_octave=2, multiple=2)
+        axis = Axis(path="batch.train", values=(2, 4, 16, 64), steps_per_octave=2, multiple=2)
         play(planner_for(sought_design(scientific=(axis,), budget=budget)), lambda e: rows.get(batch(e), row(0.2)))
         (asked,) = scripted.asked
         assert (asked["x"], asked["outcome"], asked["floor"]) == ([2, 16, 64], [0.2, 0.07, 0.4], [FLOOR, 0.07, 0.01])
 
-    @pytest.mark.parametrize(("floor", "expected"), [("zero", 0.0), ("chance", 0.1), ("before", FLOOR)])
+    @pytest.mark.parametrize(
+        ("metric", "floor", "expected"),
+        [("p", "zero", 0.0), ("p", "chance", 0.0), ("knn_accuracy", "chance", 0.1), ("p", "before", FLOOR)],
+    )
     def test_the_floor_is_that_of_the_criterion(
-        self, floor: Any, expected: float, script: Callable[..., Script]
+        self, metric: str, floor: Any, expected: float, script: Callable[..., Script]
     ) -> None:
         scripted = script()
-        play(planner_for(sought_design(criterion=Criterion(metric="p", level=0.3, floor=floor))), steep)
+        criterion = Criterion(metric=metric, level=0.3, floor=floor)
+        play(planner_for(sought_design(criterion=criterion)), lambda e: steep(e) | {metric_column(metric): 0.5})
         assert scripted.asked[0]["floor"] == [expected] * 4
 
     def test_a_control_at_zero_is_reported_and_belongs_to_no_fit(self, script: Callable[..., Script]) -> None:
         scripted = script()
-        strengths = Axis(path="data.strength", values=(0.0, 0.25, 0.5, 1.0), label="strength", steps_per_octave=2)
+        strengths = Axis(path="data.strength", values=(0.0, 0.25, 0.5, 1.0), steps_per_octave=2)
         _, rounds, _ = play(planner_for(sought_design(scientific=(strengths,))), lambda e: row(0.3))
         assert {e.point["data.strength"] for e in rounds[0]} == {0.0, 0.25, 0.5, 1.0}
         assert scripted.asked[0]["x"] == [0.25, 0.5, 1.0]
@@ -394,7 +402,10 @@ class TestDeterminism:
         assert len(rounds) > 2
         for index in range(2, len(rounds) + 1):
             recorded = [
-                [Entry.from_row(e.row(design.hash, i), lambda _: DATA_DIGEST) for e in round_]
+                [
+                    Entry.from_row(e.row(design.hash, i), design.recipe.config_class, lambda _: DATA_DIGEST)
+                    for e in round_
+                ]
                 for i, round_ in enumerate(rounds[:index])
             ]
             items = list(settled.items())
@@ -405,7 +416,7 @@ class TestDeterminism:
 
     def test_the_inference_is_asked_once_for_the_same_rows(self, script: Callable[..., Script]) -> None:
         scripted = script((22.0,))
-        planner = planner_for(sought_design(recipes=RECIPES))
+        planner = planner_for(sought_design(series=RECIPES))
         _, rounds, settled = play(planner, steep)
         # Both slices after stage one, and one of them again with its new row.
         assert len(scripted.asked) == 3
@@ -415,7 +426,7 @@ class TestDeterminism:
 
     def test_a_fixed_grid_never_asks_the_inference(self, script: Callable[..., Script]) -> None:
         scripted = script()
-        fixed = Axis(path="batch.train", values=(4, 16, 64), label="batch")
+        fixed = Axis(path="batch.train", values=(4, 16, 64))
         planned, _, _ = play(planner_for(sought_design(scientific=(fixed,))), steep)
         assert scripted.asked == []
         assert planned[-1].slices == ()
@@ -437,7 +448,7 @@ class TestSuccesses:
         return row(0.97 if batch(entry) >= own else 0.02)
 
     def test_they_are_no_boundary_in_a_plane(self) -> None:
-        strengths = Axis(path="data.strength", values=(0.2, 0.4, 0.8), label="strength", steps_per_octave=2)
+        strengths = Axis(path="data.strength", values=(0.2, 0.4, 0.8), steps_per_octave=2)
         criterion = Criterion(metric="p", level=0.5, share=0.5)
         with pytest.raises(ConfigError, match="along one axis"):
             sought_design(scientific=(strengths, BATCHES), plane=True, flank="falling", criterion=criterion)
@@ -455,7 +466,7 @@ class TestSuccesses:
         for strength in STRENGTHS.values:
             entries = [e for round_ in rounds for e in round_ if e.point[STRENGTHS.path] == strength]
             assert len(entries) < 60
-            success = [settled[e.replicate.key]["p"] >= 0.5 for e in entries]
+            success = [settled[e.replicate.key][metric_column("p")] >= 0.5 for e in entries]
             rising = fit_success([batch(e) for e in entries], success, level=0.5).rising
             assert rising.low is not None
             assert rising.high is not None

@@ -6,18 +6,33 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pytest
 
-from study.config import ConfigError, ReplicateConfig, field_types, flatten
-from study.design import find_studies, load_space, make_design, plan_size
-from study.metrics import reported
-from study.space import RECIPE, Axis, Budget, Criterion, Recipe, SearchSpace, Variant
+from study.designs.assembly import make_design
+from study.designs.axis import Axis
+from study.designs.catalogue import find_studies, load_space
+from study.designs.cost import plan_size
+from study.designs.criterion import Criterion
+from study.designs.space import SERIES, Budget, SearchSpace, Series, Variant
+from study.designs.values import field_types, flatten
+from study.errors import ConfigError
+from study.interface.metrics import Quantity
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.metrics.declared import reported
+from study.recipes.contrastive.recipe import Contrastive
 from tests.synthetic import BATCHES, RATES, STRENGTHS, known_design, search_space
 
 STUDIES = find_studies()
-ODD = Recipe(name="odd", values={}, grids={"batch.train": (3, 9)})
-SOUGHT = Axis(path="batch.train", values=(4, 16, 64), label="batch", steps_per_octave=2, multiple=2)
+ODD = Series(name="odd", values={}, grids={"batch.train": (3, 9)})
+SOUGHT = Axis(path="batch.train", values=(4, 16, 64), steps_per_octave=2, multiple=2)
+
+
+class OtherWords(Contrastive):
+    """The same runs along axes that are called otherwise."""
+
+    quantities: ClassVar = {BATCHES.path: Quantity(label="other words", unit="other words")}
 
 
 def combinations(space: SearchSpace) -> Iterator[tuple[str, str, str]]:
@@ -107,7 +122,7 @@ class TestEverySearchSpace:
         space = load_space(name)
         for variant in space.variants:
             design = make_design(space, variant=variant)
-            assert {axis.path for axis in (*design.scientific, *design.nuisance)} <= set(field_types())
+            assert {axis.path for axis in (*design.scientific, *design.nuisance)} <= set(field_types(ReplicateConfig))
 
     def test_every_combination_is_a_design_whose_replicates_report_what_they_are_judged_by(self, name: str) -> None:
         space = load_space(name)
@@ -138,7 +153,7 @@ class TestDesign:
         [
             {"criterion": Criterion(metric="p", fraction=0.9)},
             {"criterion": Criterion(metric="s_j", fraction=0.5)},
-            {"scientific": (Axis(path=BATCHES.path, values=(4, 16, 128), label="b"),)},
+            {"scientific": (Axis(path=BATCHES.path, values=(4, 16, 128)),)},
             {"scientific": (BATCHES, STRENGTHS)},
             {"nuisance": ()},
             {"tuning": {"evaluation.split": "validation"}},
@@ -162,7 +177,7 @@ class TestDesign:
             {"budget": Budget(tuning_seeds=2, replicates=50)},
             {"budget": Budget(tuning_seeds=2, precision=0.1, max_replicates=9, round_replicates=2)},
             {"question": "Is it the words?"},
-            {"scientific": (dataclasses.replace(BATCHES, label="other words"),)},
+            {"recipe": OtherWords()},
             {"profiles": {"laptop": {}, "cluster": {"model.width": 32}}},
         ],
     )
@@ -231,16 +246,16 @@ class TestDeclaration:
             search_space(**changes)
 
     def test_an_axis_over_no_configuration_path_is_found_at_import(self) -> None:
-        with pytest.raises(AssertionError):
-            Axis(path="optimizer.rate", values=(1.0, 2.0), label="rate")
+        with pytest.raises(AssertionError, match="is no configuration path"):
+            search_space(scientific=(Axis(path="optimizer.rate", values=(1.0, 2.0)),))
 
     def test_a_value_given_twice_is_found_at_import(self) -> None:
         with pytest.raises(AssertionError):
-            Axis(path=RATES.path, values=(1e-3, 1e-3), label="rate")
+            Axis(path=RATES.path, values=(1e-3, 1e-3))
 
     def test_a_nuisance_has_at_least_three_values_per_cell(self) -> None:
         with pytest.raises(AssertionError, match="at least 3 values"):
-            search_space(nuisance=(Axis(path=RATES.path, values=(1e-3, 1e-2), label="rate"),))
+            search_space(nuisance=(Axis(path=RATES.path, values=(1e-3, 1e-2)),))
 
     def test_a_criterion_is_a_fraction_or_a_level(self) -> None:
         with pytest.raises(AssertionError):
@@ -275,7 +290,7 @@ class TestAxis:
     def test_a_geometric_grid_goes_on_by_its_own_ratio(
         self, values: tuple[float, ...], low: float, high: float
     ) -> None:
-        axis = Axis(path=RATES.path, values=values, label="rate")
+        axis = Axis(path=RATES.path, values=values)
         assert (axis.beyond("low"), axis.beyond("high")) == (low, high)
 
 
@@ -293,23 +308,21 @@ class TestCandidates:
         assert axis.candidates() == (4, 6, 8, 10, 12, 14, 16)
 
     def test_without_a_multiple_they_have_three_digits_and_stage_one_keeps_its_spelling(self) -> None:
-        axis = Axis(path="data.strength", values=(0.25, 1, 1.5), label="s", steps_per_octave=2)
+        axis = Axis(path="data.strength", values=(0.25, 1, 1.5), steps_per_octave=2)
         assert axis.candidates() == (0.25, 0.354, 0.5, 0.707, 1, 1.5)
         assert [type(value) for value in axis.candidates()][-2:] == [int, float]
 
     def test_a_control_at_zero_is_none_of_them(self) -> None:
-        axis = Axis(path="data.strength", values=(0.0, 0.5, 1.0), label="s", steps_per_octave=1)
+        axis = Axis(path="data.strength", values=(0.0, 0.5, 1.0), steps_per_octave=1)
         assert axis.candidates() == (0.5, 1.0)
 
     def test_a_linear_axis_has_all_multiples_within_its_range(self) -> None:
-        axis = Axis(
-            path="model.num_blocks", values=(1, 4, 9), label="depth", scale="linear", steps_per_octave=1, multiple=1
-        )
+        axis = Axis(path="model.num_blocks", values=(1, 4, 9), scale="linear", steps_per_octave=1, multiple=1)
         assert axis.candidates() == (1, 2, 3, 4, 5, 6, 7, 8, 9)
 
-    def test_a_recipe_has_candidates_of_its_own_grid(self) -> None:
-        design = known_design(scientific=(SOUGHT,), recipes=(dataclasses.replace(NARROW), WIDE))
-        found = {part.others[RECIPE]: [x for (x,) in part.candidates] for part in design.slices()}
+    def test_a_series_has_candidates_of_its_own_grid(self) -> None:
+        design = known_design(scientific=(SOUGHT,), series=(dataclasses.replace(NARROW), WIDE))
+        found = {part.others[SERIES]: [x for (x,) in part.candidates] for part in design.slices()}
         assert found == {"narrow": [8, 12, 16, 22, 32], "wide": list(SOUGHT.candidates())}
 
     def test_every_candidate_is_a_configuration(self) -> None:
@@ -333,7 +346,7 @@ class TestCandidates:
     )
     def test_what_cannot_be_sought_is_found_at_import(self, changes: dict[str, object], words: str) -> None:
         with pytest.raises(AssertionError, match=words):
-            dataclasses.replace(SOUGHT, **changes)  # type: ignore[arg-type]
+            search_space(scientific=(dataclasses.replace(SOUGHT, **changes),))  # type: ignore[arg-type]
 
     @pytest.mark.parametrize(
         ("changes", "words"),
@@ -343,7 +356,7 @@ class TestCandidates:
             ({"scientific": (SOUGHT,), "plane": True}, "has two axes"),
             ({"scientific": (SOUGHT, STRENGTHS), "plane": True, "flank": "both"}, "has one flank"),
             (
-                {"scientific": (SOUGHT,), "recipes": (Recipe(name="odd", values={}, grids={"batch.train": (3, 9)}),)},
+                {"scientific": (SOUGHT,), "series": (Series(name="odd", values={}, grids={"batch.train": (3, 9)}),)},
                 "multiples",
             ),
         ],
@@ -381,15 +394,13 @@ class TestPlanSize:
 
 
 def test_what_goes_with_a_value_of_an_axis_is_set_there_and_nowhere_else() -> None:
-    methods = Axis(
-        path="trainer", values=("transfusion", "supervised"), label="method", also={"supervised": {"batch.train": 8}}
-    )
+    methods = Axis(path="trainer", values=("transfusion", "supervised"), also={"supervised": {"batch.train": 8}})
     rank = Criterion(metric="effective_rank", fraction=0.5)
     space = search_space(scientific=(methods,), nuisance=(), criterion=rank)
     design = make_design(space)
     sizes = {point["trainer"]: design.resolve(point, {}, "reported").batch.train for point in design.points()}
     assert sizes == {"transfusion": space.config.batch.train, "supervised": 8}
-    with pytest.raises(ConfigError, match=r"batch\.train goes with an axis or recipe of known"):
+    with pytest.raises(ConfigError, match=r"batch\.train goes with an axis or series of known"):
         make_design(space, overrides={"batch.train": 16})
     plain = dataclasses.replace(space, scientific=(dataclasses.replace(methods, also={}),))
     assert make_design(plain).hash != design.hash
@@ -401,51 +412,51 @@ def test_a_data_set_can_have_a_grid_of_its_own() -> None:
     assert make_design(space).scientific[0].values == BATCHES.values
 
 
-NARROW = Recipe(name="narrow", values={"model.width": 8}, grids={"batch.train": (8, 32)})
-WIDE = Recipe(name="wide", values={"model.width": 32})
+NARROW = Series(name="narrow", values={"model.width": 8}, grids={"batch.train": (8, 32)})
+WIDE = Series(name="wide", values={"model.width": 32})
 
 
-class TestRecipe:
-    def test_the_whole_question_is_asked_of_every_recipe_on_its_own_grid(self) -> None:
-        design = make_design(search_space(recipes=(NARROW, WIDE)))
+class TestSeries:
+    def test_the_whole_question_is_asked_of_every_series_on_its_own_grid(self) -> None:
+        design = make_design(search_space(series=(NARROW, WIDE)))
         batches = {"narrow": NARROW.grids["batch.train"], "wide": BATCHES.values}
-        points = [{"batch.train": batch, RECIPE: name} for name, grid in batches.items() for batch in grid]
+        points = [{"batch.train": batch, SERIES: name} for name, grid in batches.items() for batch in grid]
         assert design.points() == points
         assert plan_size(design, 5).num_points == len(points)
 
     def test_its_values_hold_in_its_cells_alone(self) -> None:
-        design = make_design(search_space(recipes=(NARROW, WIDE)))
-        widths = {point[RECIPE]: design.resolve(point, {}, "reported").model.width for point in design.points()}
+        design = make_design(search_space(series=(NARROW, WIDE)))
+        widths = {point[SERIES]: design.resolve(point, {}, "reported").model.width for point in design.points()}
         assert widths == {"narrow": 8, "wide": 32}
 
-    def test_what_a_recipe_fixes_cannot_be_overridden(self) -> None:
-        with pytest.raises(ConfigError, match=r"model\.width goes with an axis or recipe of known"):
-            make_design(search_space(recipes=(NARROW, WIDE)), overrides={"model.width": 4})
+    def test_what_a_series_fixes_cannot_be_overridden(self) -> None:
+        with pytest.raises(ConfigError, match=r"model\.width goes with an axis or series of known"):
+            make_design(search_space(series=(NARROW, WIDE)), overrides={"model.width": 4})
 
     @pytest.mark.parametrize(
         "other",
         [(WIDE, NARROW), (NARROW,), (dataclasses.replace(NARROW, grids={}), WIDE)],
         ids=["order", "number", "grid"],
     )
-    def test_the_hash_covers_recipes(self, other: tuple[Recipe, ...]) -> None:
-        first = make_design(search_space(recipes=(NARROW, WIDE)))
-        assert make_design(search_space(recipes=other)).hash != first.hash
+    def test_the_hash_covers_series(self, other: tuple[Series, ...]) -> None:
+        first = make_design(search_space(series=(NARROW, WIDE)))
+        assert make_design(search_space(series=other)).hash != first.hash
 
     @pytest.mark.parametrize(
         ("wrong", "words"),
         [
-            ((NARROW, dataclasses.replace(WIDE, name="narrow")), "two recipes of one name"),
+            ((NARROW, dataclasses.replace(WIDE, name="narrow")), "two series of one name"),
             ((dataclasses.replace(WIDE, values={"model.widht": 3}),), "is no configuration path"),
         ],
     )
-    def test_a_mistake_in_a_variant_is_found_at_import_too(self, wrong: tuple[Recipe, ...], words: str) -> None:
-        for changes in ({"recipes": wrong}, {"variants": {"learning": Variant(recipes=wrong)}}):
+    def test_a_mistake_in_a_variant_is_found_at_import_too(self, wrong: tuple[Series, ...], words: str) -> None:
+        for changes in ({"series": wrong}, {"variants": {"learning": Variant(series=wrong)}}):
             with pytest.raises(AssertionError, match=words):
                 search_space(**changes)
 
     def test_a_grid_that_names_no_axis_is_found_at_import(self) -> None:
         with pytest.raises(AssertionError, match="a grid of odd names no axis"):
-            search_space(recipes=(Recipe(name="odd", values={}, grids={"data.strength": (0.1, 0.2)}),))
+            search_space(series=(Series(name="odd", values={}, grids={"data.strength": (0.1, 0.2)}),))
 
 
 class TestVariant:

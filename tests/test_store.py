@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from study.config import ConfigError
-from study.results.store import Store, default_storage
+from study.errors import ConfigError
+from study.ledger.store import Store, default_storage
 from tests.synthetic import object_store_uri
 
 

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from study.config import Replicate
-from study.design import Design
-from study.outcome import MAX_ATTEMPTS, Outcome
-from study.packing import PackLimits
-from study.results.ledger import Ledger
-from study.results.store import Store
-from study.sweep_state import MAX_TROUBLES, SweepState
-from study.tasks import PackTask, record_failure
+from study.designs.design import Design
+from study.execution.packs import PackLimits
+from study.execution.queue import MAX_TROUBLES, SweepState
+from study.execution.tasks import PackTask, record_failure
+from study.interface.run import Replicate
+from study.ledger.attempts import MAX_ATTEMPTS
+from study.ledger.ledger import Ledger
+from study.ledger.store import Store
+from study.outcome import Outcome
+from study.recipes.contrastive.data.datasets import Dataset
+from study.recipes.contrastive.recipe import CONTRASTIVE
 from tests.synthetic import STARTED, Result, ResultOf, commit, drive, known_design, open_state, rise_and_fall
 
 
@@ -39,7 +42,7 @@ def failing(outcome: Outcome, seed: int) -> ResultOf:
 
 
 def planned(ledger: Ledger, design: Design) -> list[list[tuple[str, str]]]:
-    return [[(row["role"], row["key"]) for row in rows] for rows in ledger.rounds(design.hash)]
+    return [[(row["role"], row["key"]) for row in rows] for rows in ledger.proposals(design.hash).values()]
 
 
 def num_attempts(ledger: Ledger) -> Counter[str]:
@@ -94,11 +97,11 @@ def test_the_next_round_waits_until_the_open_one_is_complete(ledger: Ledger, des
         commit(task, rise_and_fall)
         state.note_complete(task)
         assert state.next_task(is_idle=False) is None
-    assert len(ledger.rounds(design.hash)) == 1
+    assert len(ledger.proposals(design.hash)) == 1
     commit(tasks[-1], rise_and_fall)
     state.note_complete(tasks[-1])
     assert state.next_task(is_idle=True) is not None
-    assert len(ledger.rounds(design.hash)) == 2
+    assert len(ledger.proposals(design.hash)) == 2
 
 
 @pytest.mark.parametrize("num_packs", [0, 1, 2, 3, 5])
@@ -136,9 +139,9 @@ def test_more_replicates_run_only_the_new_seeds(ledger: Ledger, design: Design) 
 def test_a_recorded_round_is_read_and_never_recomputed(ledger: Ledger, design: Design) -> None:
     first = open_state(ledger, design)
     first.next_task(is_idle=True)
-    entries = first.rounds[0]
+    entries = first.proposals[0].entries
     other = Ledger(Store(f"{ledger.store.uri}-other"))
-    other.record_round(design.hash, 0, [entry.row(design.hash, 0) for entry in entries[:6]])
+    other.record_proposal(design.hash, "0000", [entry.row(design.hash, "0000") for entry in entries[:6]])
     state = open_state(other, design)
     tasks = drive(state, rise_and_fall)
     ran = {replicate.key for task in tasks for replicate in task.replicates if replicate.seed < 100}
@@ -194,9 +197,9 @@ class TestFailures:
         self, ledger: Ledger, design: Design
     ) -> None:
         drive(open_state(ledger, design), failing(Outcome.FAILED, 1))
-        assert len(ledger.rounds(design.hash)) == 1
+        assert len(ledger.proposals(design.hash)) == 1
         drive(open_state(ledger, design), rise_and_fall)
-        assert ledger.rounds(design.hash)[-1][0]["role"] == "reported"
+        assert ledger.proposals(design.hash)["0001"][0]["role"] == "reported"
 
     def test_after_three_failures_of_its_own_the_study_goes_on_without_the_replicate(
         self, ledger: Ledger, design: Design
@@ -276,9 +279,10 @@ class TestFailures:
 
     @pytest.mark.parametrize("last", [Outcome.INTERRUPTED, Outcome.FAILED, Outcome.ENVIRONMENT])
     def test_packs_that_still_run_when_a_sweep_stops_for_trouble_end_as_they_like(
-        self, ledger: Ledger, design: Design, last: Outcome
+        self, ledger: Ledger, design: Design, digits: Dataset, last: Outcome
     ) -> None:
-        state = open_state(ledger, design, limits=PackLimits(memory_bytes=0.0, image_shape=(1, 8, 8)))
+        state = open_state(ledger, design)
+        state.limits = PackLimits(recipe=CONTRASTIVE, data_of=lambda config: digits, memory_bytes=0.0)
         tasks = [state.next_task(is_idle=False) or state.next_task(is_idle=True) for _ in range(MAX_TROUBLES + 1)]
         for number, task in enumerate(tasks):
             assert task is not None
@@ -437,9 +441,11 @@ class TestPacks:
         assert rates == sorted(rates)
         assert len(set(rates)) == 3
 
-    def test_limits_bound_the_packs_and_move_no_key(self, ledger: Ledger, design: Design, tmp_path: Path) -> None:
+    def test_limits_bound_the_packs_and_move_no_key(
+        self, ledger: Ledger, design: Design, digits: Dataset, tmp_path: Path
+    ) -> None:
         narrow = open_state(ledger, design)
-        narrow.limits = PackLimits(image_shape=(1, 8, 8), memory_bytes=1)
+        narrow.limits = PackLimits(recipe=CONTRASTIVE, data_of=lambda config: digits, memory_bytes=1)
         tasks = drive(narrow, rise_and_fall)
         assert {len(task.replicates) for task in tasks} == {1}
         other = Ledger(Store(str(tmp_path / "other")))
@@ -450,7 +456,7 @@ class TestPacks:
         self, ledger: Ledger, design: Design
     ) -> None:
         state = open_state(ledger, design, 7)
-        packs = state.planned_packs(PackLimits())
+        packs = state.planned_packs(PackLimits(recipe=CONTRASTIVE))
         sizes = {(pack[0].config.evaluation.split, pack[0].config.batch.train): len(pack) for pack in packs}
         assert sizes["validation", 4] == 6
         assert sizes["test", 4] == 7
@@ -501,14 +507,14 @@ class TestProgress:
             state.note_complete(task)
             seen.append(state.counts())
         assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-        assert seen[-1][0] == seen[-1][1] == sum(map(len, state.rounds))
+        assert seen[-1][0] == seen[-1][1] == len(state.entries)
 
     def test_each_round_is_announced_once(self, ledger: Ledger, design: Design) -> None:
         state = open_state(ledger, design)
         heard: list[tuple[int, int]] = []
-        state.on_round = lambda index, planned: heard.append((index, len(planned.entries)))
+        state.on_proposal = lambda proposal: heard.append((proposal.title, len(proposal.entries)))
         drive(state, rise_and_fall)
-        assert heard == [(index, len(round_)) for index, round_ in enumerate(planned(ledger, design))]
+        assert heard == [(f"round {index}", len(round_)) for index, round_ in enumerate(planned(ledger, design))]
 
     def test_a_pack_counts_as_hung_after_ten_times_what_its_shape_has_taken(
         self, ledger: Ledger, design: Design, monkeypatch: pytest.MonkeyPatch
@@ -518,7 +524,7 @@ class TestProgress:
         assert first is not None
         assert first.hang_seconds == 300
         drive(state, failing(Outcome.FAILED, 103))
-        monkeypatch.setattr("study.sweep_state._MIN_HANG_SECONDS", 1.0)
+        monkeypatch.setattr("study.execution.queue._MIN_HANG_SECONDS", 1.0)
         task = open_state(ledger, design).next_task(is_idle=True)
         assert task is not None
         # Every invented replicate takes 2 s of its pack, which in the reported round has five of them.
@@ -530,7 +536,7 @@ class TestProgress:
         state = open_state(ledger, design)
         task = state.next_task(is_idle=True)
         assert task is not None
-        monkeypatch.setattr("study.sweep_state.time.monotonic", lambda: state._started + 60)
+        monkeypatch.setattr("study.execution.queue.time.monotonic", lambda: state._started + 60)
         assert state.seconds_left() is None
         state.note_progress(task, 0.25)
         quarter = state.seconds_left()

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.coverage.designs import covers, half_width_octaves, simulate
-from study.inference.statements import FLOOR_FLAG, START_CEILING_FLAG, crossing_of
-from study.inference.threshold import Crossing, CrossingStatus, CurveFit, fit_curve
+from study.inference.statements import FLOOR_FLAG, START_CEILING_FLAG, Crossing, CrossingStatus, crossing_of
+from study.inference.threshold import CurveFit, fit_curve
+from verification.coverage.designs import covers, half_width_octaves, simulate
 
 Array = NDArray[np.float64]
 Replicates = tuple[Array, Array, NDArray[np.intp], Array]
@@ -52,8 +52,8 @@ class TestRecovery:
         assert result.falling.status is CrossingStatus.ABOVE_RANGE
         assert result.falling.low == 512
         assert result.falling.high is None
-        assert result.ceiling_low < 0.54 < result.ceiling_high
-        assert result.level_low < 0.29 < result.level_high
+        assert result.ceiling.low < 0.54 < result.ceiling.high
+        assert result.level.low < 0.29 < result.level.high
         assert result.flags == ()
 
     def test_a_peak_has_both_crossings(self) -> None:
@@ -64,7 +64,7 @@ class TestRecovery:
 
     def test_an_absolute_level(self) -> None:
         result = fit_curve(*replicates(RISE), fraction=None, level=0.29)
-        assert result.level == result.level_low == result.level_high == pytest.approx(0.29)
+        assert result.level.value == result.level.low == result.level.high == pytest.approx(0.29)
         assert covers(result.rising, 2**5.3)
 
     def test_another_fraction_of_the_rise(self) -> None:
@@ -93,14 +93,14 @@ class TestRecovery:
     def test_the_ceiling_of_overlapping_flanks_is_the_peak(self) -> None:
         peak_P = 0.04 + 0.6 * logistic(OCTAVES - 4, 3.0) * logistic(7 - OCTAVES, 3.0)
         result = fit_curve(*replicates(peak_P, noise=0.005, seed_sd=0.0))
-        assert result.ceiling == pytest.approx(peak_P.max(), abs=0.03)
+        assert result.ceiling.value == pytest.approx(peak_P.max(), abs=0.03)
 
     def test_the_position_of_the_peak_has_an_interval(self) -> None:
         result = fit_curve(*replicates(PEAK))
         top = float(BATCHES[PEAK.argmax()])
-        assert result.peak_low < top < result.peak_high
-        assert result.peak_low <= result.peak <= result.peak_high
-        assert 2**4.3 < result.peak_low < result.peak_high < 2**7.6
+        assert result.peak.low < top < result.peak.high
+        assert result.peak.low <= result.peak.value <= result.peak.high
+        assert 2**4.3 < result.peak.low < result.peak.high < 2**7.6
 
     def test_draws_lie_behind_the_interval(self) -> None:
         result = fit_curve(*replicates(PEAK))
@@ -241,7 +241,7 @@ class TestWhatMustNotMatter:
         scaled = fit_curve(x, 100 * y - 7, seeds, 100 * floor - 7)
         assert same(self.fit_peak().rising, scaled.rising)
         assert same(self.fit_peak().falling, scaled.falling)
-        assert scaled.ceiling == pytest.approx(100 * self.fit_peak().ceiling - 7, rel=1e-3)
+        assert scaled.ceiling.value == pytest.approx(100 * self.fit_peak().ceiling.value - 7, rel=1e-3)
 
     @pytest.mark.parametrize("scale", ["log", "linear"])
     def test_units_of_x_only_rescale_the_crossings(self, scale: str) -> None:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from study import tiling
-from study.affinity import affinity, off_diagonal, product, unit
-from study.losses.affinity_jsd import affinity_jsd
-from study.losses.info_nce import info_nce
-from study.tiling import logsumexp_rows, mix_values, use_tiles
+from study.recipes.contrastive import tiling
+from study.recipes.contrastive.affinity import affinity, off_diagonal, product, unit
+from study.recipes.contrastive.losses.affinity_jsd import affinity_jsd
+from study.recipes.contrastive.losses.info_nce import info_nce
+from study.recipes.contrastive.tiling import logsumexp_rows, mix_values, use_tiles
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 # Local rows, all rows, offset of the first local row.

@@ -12,17 +12,19 @@ from typing import Any
 import pytest
 from mlflow.exceptions import MlflowException
 
-from study.config import ConfigError, Replicate
-from study.design import Design, make_design
+from study.designs.assembly import make_design
+from study.designs.axis import Axis
+from study.designs.design import Design
+from study.errors import ConfigError
+from study.interface.run import Replicate
+from study.ledger.ledger import Ledger
+from study.ledger.store import Store
 from study.outcome import Outcome
-from study.results.ledger import Ledger
-from study.results.live_view import LiveView
-from study.results.store import Store
-from study.results.tracking import Tracker, default_tracking_uri
-from study.space import Axis
+from study.tracking.live_view import LiveView
+from study.tracking.mlflow_runs import Tracker, default_tracking_uri
 from tests.synthetic import Result, design_row, drive, fill, known_design, open_state, rise_and_fall, search_space
 
-TWO_BATCHES = Axis(path="batch.train", values=(4, 16), label="training batch (rows)")
+TWO_BATCHES = Axis(path="batch.train", values=(4, 16))
 
 # MLflow's own queries.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")

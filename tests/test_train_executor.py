@@ -9,19 +9,24 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
-from study import executors
-from study.config import ConfigError, Replicate, ReplicateConfig, with_values
+from study.designs.values import with_values
+from study.errors import ConfigError
+from study.execution import on_ray as executors
+from study.execution.queue import SweepState
+from study.execution.tasks import PackTask, TaskSettings, attempt_row
+from study.ledger.ledger import Ledger
+from study.ledger.provenance import collect
+from study.ledger.store import Store
 from study.outcome import FINAL_OUTCOMES, Outcome
-from study.provenance import collect
-from study.results.ledger import Ledger, Row
-from study.results.store import Store
-from study.sweep_state import SweepState
-from study.tasks import PackTask, TaskSettings, attempt_row
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.rows import BEFORE, Row, before_column, metric_column
 from tests.synthetic import commit, known_design, open_state, rise_and_fall
 from tests.tiny_project import NUM_KEYS, copy_project, rows, run_sweep, start_sweep
 
@@ -43,6 +48,7 @@ def test_a_batch_that_workers_cannot_share_evenly_runs_on_fewer_and_the_row_says
 ) -> None:
     settings = TaskSettings(
         ledger_uri="unused",
+        recipe=CONTRASTIVE.address,
         study_hash="unused",
         data_root=None,
         executor="train",
@@ -51,7 +57,7 @@ def test_a_batch_that_workers_cannot_share_evenly_runs_on_fewer_and_the_row_says
         use_gpu=False,
         provenance=collect(),
     )
-    replicate = Replicate.of(with_values(ReplicateConfig(), {"batch.train": images}), 1, "digest")
+    replicate = CONTRASTIVE.replicate(with_values(ReplicateConfig(), {"batch.train": images}), 1, "digest")
     task = PackTask(settings=settings, replicates=(replicate,), attempts=(1,))
     assert task.num_workers == expected
     row = attempt_row(task, replicate, 1, Outcome.OK, datetime.now(UTC))
@@ -80,7 +86,8 @@ class TestRoom:
         monkeypatch.setattr(executors.ray, "cluster_resources", lambda: resources)
         monkeypatch.setattr(executors, "gpu_memory", lambda: gpu_bytes)
         state.settings = dataclasses.replace(state.settings, **settings)
-        return executors.plan_room(state, asked, share, (1, 8, 8), is_local=is_local)
+        images = SimpleNamespace(input_shape=(1, 8, 8))
+        return executors.plan_room(state, asked, share, lambda config: images, is_local=is_local)
 
     def test_packs_without_a_gpu_share_the_free_memory_of_the_machine(
         self, state: SweepState, monkeypatch: pytest.MonkeyPatch
@@ -92,7 +99,7 @@ class TestRoom:
         assert 4 * a_quarter < state.limits.memory_bytes < 16 * 2**30
         task = state.next_task(is_idle=True)
         assert task is not None
-        assert task.gpus_per_worker == 0
+        assert (task.gpus_per_worker, task.memory_bytes) == (0, state.limits.memory_bytes)
 
     def test_a_cluster_says_itself_how_much_memory_a_cpu_has(
         self, state: SweepState, monkeypatch: pytest.MonkeyPatch
@@ -218,7 +225,7 @@ _MEMORY_FOR_ONE = """
 def test_a_pack_that_does_not_fit_into_its_workers_is_trained_in_halves(tmp_path: Path) -> None:
     """One rank runs out of memory, the other waits for it: Ray Train ends both, and the halves get new workers."""
     project = copy_project(tmp_path / "project")
-    loop = project / "study" / "trainers" / "loop.py"
+    loop = project / "study" / "recipes" / "contrastive" / "trainers" / "loop.py"
     mark = "        context = RunContext() if context is None else context\n"
     assert mark in loop.read_text()
     loop.write_text(loop.read_text().replace(mark, _MEMORY_FOR_ONE + mark))
@@ -250,10 +257,10 @@ def test_nested_training_on_two_workers_gives_the_numbers_of_one_process(project
     for key, row in nested.items():
         assert (row["workers"], row["executor"], row["outcome"]) == (2, "train", "ok")
         assert (alone[key]["workers"], alone[key]["executor"]) == (1, "inline")
-        before = [name for name, value in row.items() if name.endswith("_before") and value is not None]
-        assert "p_before" in before
+        before = [name for name, value in row.items() if name.startswith(BEFORE) and value is not None]
+        assert before_column("p") in before
         assert {name: row[name] for name in before} == {name: alone[key][name] for name in before}
-        after = ("p", "s_j", "pair_auc", "mean_cosine", "train_loss")
+        after = [*map(metric_column, ("p", "s_j", "pair_auc", "mean_cosine", "train_loss"))]
         assert [row[name] for name in after] == pytest.approx([alone[key][name] for name in after], abs=1e-5)
     curves = [_curves(tmp_path / name) for name in ("train", "inline")]
     assert curves[0].keys() == curves[1].keys()

@@ -1,19 +1,22 @@
-"""What every trainer promises; a new entry of TRAINERS inherits the whole suite."""
+"""What every trainer promises; a new training method inherits the whole suite."""
 
 import dataclasses
-import typing
 from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 
-from study.config import NUMERICS_VERSION, Replicate, ReplicateConfig, field_types, with_values
-from study.data.datasets import Dataset
-from study.data.streams import stream
-from study.models.packed import identity_gather
-from study.trainers.base import EmbeddingModel
-from study.trainers.batch import PackBatches, TrainBatch, evaluation_set
-from study.trainers.loop import TRAINERS, train_pack
+from study.designs.values import with_values
+from study.interface.run import Replicate
+from study.recipes.contrastive import components
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.data.datasets import Dataset
+from study.recipes.contrastive.data.streams import stream
+from study.recipes.contrastive.models.packed import identity_gather
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.recipes.contrastive.trainers.base import EmbeddingModel
+from study.recipes.contrastive.trainers.batch import PackBatches, TrainBatch, evaluation_set
+from study.recipes.contrastive.trainers.loop import train_pack
 from tests.conftest import for_trainer
 
 SEEDS = (0, 1, 2)
@@ -21,29 +24,36 @@ Case = tuple[ReplicateConfig, Dataset]
 
 
 def pack_of(config: ReplicateConfig, seeds: Sequence[int] = SEEDS) -> list[Replicate]:
-    return [Replicate.of(config, seed, "data") for seed in seeds]
+    return [CONTRASTIVE.replicate(config, seed, "data") for seed in seeds]
 
 
 def build(case: Case, seeds: Sequence[int] = SEEDS) -> EmbeddingModel:
     config, dataset = case
-    return TRAINERS[config.trainer].build(config, dataset, [stream(seed, "initialisation") for seed in seeds])
+    return (
+        components.method(config.trainer)
+        .trainer()
+        .build(config, dataset, [stream(seed, "initialisation") for seed in seeds])
+    )
 
 
 def loss_of(case: Case, model: EmbeddingModel, batch: TrainBatch, gather: Callable = identity_gather) -> torch.Tensor:
     config, _ = case
-    return TRAINERS[config.trainer].loss(model, batch, config, gather)[0]
+    return components.method(config.trainer).trainer().loss(model, batch, config, gather)[0]
 
 
-@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize("trainer", components.METHODS)
 class TestTrainer:
     @pytest.fixture(params=["digits", "clusters"])
     def case(self, request: pytest.FixtureRequest, trainer: str) -> Case:
         config = request.getfixturevalue(f"{request.param}_config")
         return for_trainer(config, trainer), request.getfixturevalue(request.param)
 
-    def test_it_is_known_to_the_configuration_and_has_a_numerics_version(self, trainer: str) -> None:
-        assert trainer in typing.get_args(field_types()["trainer"])
-        assert trainer in NUMERICS_VERSION
+    def test_it_is_known_to_the_configuration_and_has_a_numerics_version(
+        self, trainer: str, digits_config: ReplicateConfig
+    ) -> None:
+        method = CONTRASTIVE.method(for_trainer(digits_config, trainer))
+        assert method.name == trainer
+        assert method.numerics >= 1
 
     def test_every_parameter_belongs_to_replicates_by_its_first_dimension(self, case: Case) -> None:
         assert {len(p) for p in build(case).parameters()} == {len(SEEDS)}
@@ -92,12 +102,18 @@ class TestTrainer:
         config, dataset = case
         model, gathered = build(case), []
         whole_batch = PackBatches(dataset, pack_of(config), 0, 1).batch(0)
-        whole = TRAINERS[config.trainer].loss(model, whole_batch, config, lambda rows: gathered.append(rows) or rows)
+        whole = (
+            components.method(config.trainer)
+            .trainer()
+            .loss(model, whole_batch, config, lambda rows: gathered.append(rows) or rows)
+        )
         totals = [torch.zeros(len(SEEDS)), {name: torch.zeros(len(SEEDS)) for name in whole[1]}]
         for rank in range(world_size):
             replay = iter(gathered)
             batch = PackBatches(dataset, pack_of(config), rank, world_size).batch(0)
-            share, named = TRAINERS[config.trainer].loss(model, batch, config, lambda rows, r=replay: next(r))
+            share, named = (
+                components.method(config.trainer).trainer().loss(model, batch, config, lambda rows, r=replay: next(r))
+            )
             totals[0] = totals[0] + share
             totals[1] = {name: totals[1][name] + value for name, value in named.items()}
         torch.testing.assert_close(totals[0], whole[0], atol=1e-6, rtol=1e-5)
@@ -116,7 +132,7 @@ class TestTrainer:
 
     def test_every_replicate_is_judged_as_it_is_alone(self, case: Case) -> None:
         config, dataset = case
-        judge = TRAINERS[config.trainer].evaluate
+        judge = components.method(config.trainer).trainer().evaluate
         with torch.no_grad():
             together = judge(build(case), evaluation_set(dataset, pack_of(config)), config)
             alone = judge(build(case, [1]), evaluation_set(dataset, pack_of(config, [1])), config)
@@ -130,7 +146,7 @@ class TestTrainer:
         config, dataset = case
         model = build(case)
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        TRAINERS[config.trainer].evaluate(model, evaluation_set(dataset, pack_of(config)), config)
+        components.method(config.trainer).trainer().evaluate(model, evaluation_set(dataset, pack_of(config)), config)
         for name, value in model.state_dict().items():
             assert torch.equal(value, before[name])
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from study.design import NUM_BORROWED
-from study.space import Axis
-from study.tuning import NuisanceTuner, Setting, TunedCell
+from study.designs.axis import Axis
+from study.designs.cost import NUM_BORROWED
+from study.planning.tuning import NuisanceTuner, Setting, TunedCell
 from tests.synthetic import BATCHES, RATES, known_design
 
 TUNER = NuisanceTuner(design=known_design())
@@ -83,7 +83,7 @@ class TestBorrowing:
         assert len({TUNER.seed(HERE, 3), TUNER.seed(HERE, 4), TUNER.seed({BATCHES.path: 6}, 3)}) == 3
 
     def test_two_nuisances_agree_only_where_both_do(self) -> None:
-        decay = Axis(path="optimizer.weight_decay", values=(1e-4, 1e-3, 1e-2), label="weight decay")
+        decay = Axis(path="optimizer.weight_decay", values=(1e-4, 1e-3, 1e-2))
         tuner = NuisanceTuner(design=known_design(nuisance=(RATES, decay)))
 
         def cell(rate: float, best_decay: float) -> TunedCell:

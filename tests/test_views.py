@@ -8,13 +8,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from study.config import Replicate, ReplicateConfig, ViewsConfig, with_values
-from study.data import geometric
-from study.data.datasets import Dataset
-from study.data.streams import stream
-from study.data.view_columns import NUM_BASIC, Column
-from study.data.views import apply_views, draw_view_parameters
-from study.trainers.batch import PackBatches, evaluation_set
+from study.designs.values import with_values
+from study.recipes.contrastive.config import ReplicateConfig, ViewsConfig
+from study.recipes.contrastive.data import geometric
+from study.recipes.contrastive.data.datasets import Dataset
+from study.recipes.contrastive.data.streams import stream
+from study.recipes.contrastive.data.view_columns import NUM_BASIC, Column
+from study.recipes.contrastive.data.views import apply_views, draw_view_parameters
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.recipes.contrastive.trainers.batch import PackBatches, evaluation_set
 
 NUM_ROWS = 64
 SHAPES = {"grey": (1, 8, 8), "colour": (3, 32, 32), "oblong": (1, 28, 20)}
@@ -74,7 +76,7 @@ def test_a_view_does_not_depend_on_its_neighbours(shape: tuple[int, ...], ranges
 def test_blocks_of_a_large_batch_are_not_seen_in_its_views() -> None:
     x, uniforms, strengths = images((3, 32, 32)), parameters((3, 32, 32)), torch.linspace(0, 1.5, NUM_ROWS)
     whole = apply_views(x, uniforms, strengths, True, EVERYTHING)
-    with patch("study.data.views._BLOCK_VALUES", 7 * 3 * 32 * 32):
+    with patch("study.recipes.contrastive.data.views._BLOCK_VALUES", 7 * 3 * 32 * 32):
         torch.testing.assert_close(apply_views(x, uniforms, strengths, True, EVERYTHING), whole, atol=1e-5, rtol=0)
 
 
@@ -150,7 +152,7 @@ def test_a_range_of_zero_leaves_a_transform_out(transform: str) -> None:
 
 def test_a_grid_is_sampled_for_rotations_only() -> None:
     x, uniforms, strengths = images((3, 32, 32)), parameters((3, 32, 32)), torch.ones(NUM_ROWS)
-    with patch("study.data.geometric.F.grid_sample", side_effect=NotImplementedError):
+    with patch("study.recipes.contrastive.data.geometric.F.grid_sample", side_effect=NotImplementedError):
         apply_views(x, uniforms, strengths, True, SEPARABLE)
         with pytest.raises(NotImplementedError):
             apply_views(x, uniforms, strengths, True, EVERYTHING)
@@ -307,7 +309,7 @@ def test_workers_and_packs_see_the_same_views_with_everything_on(
 ) -> None:
     values = {f"data.views.{name}": 1.0 for name in TRANSFORMS}
     config = with_values(digits_config, {"batch.train": 12, "data.num_views": 2, "data.strength": 1.2, **values})
-    pack = [Replicate.of(config, seed, "data") for seed in (0, 1)]
+    pack = [CONTRASTIVE.replicate(config, seed, "data") for seed in (0, 1)]
     whole = PackBatches(digits, pack, 0, 1).batch(9).inputs
     workers = torch.cat([PackBatches(digits, pack, rank, 3).batch(9).inputs for rank in range(3)], dim=1)
     torch.testing.assert_close(workers, whole, atol=1e-5, rtol=0)

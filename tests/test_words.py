@@ -2,7 +2,7 @@
 
 import pytest
 
-from study.words import column, count, count_range, fixed, part_of, percent, short_number, wrapped
+from study.formatting import column, count, count_range, fixed, part_of, percent, short_number, wrapped
 
 
 @pytest.mark.parametrize("value", [-0.0, -0.0004, 0.0004])

@@ -14,14 +14,20 @@ from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
 from ray.train import ControllerError, WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
-from study.config import Replicate, ReplicateConfig, from_json, with_values
-from study.data.datasets import Dataset, DataUnavailable
+from study.designs.values import from_json, with_values
+from study.errors import DataUnavailable
+from study.execution.task_run import TaskRun
+from study.execution.tasks import PackTask, TaskSettings
+from study.execution.workers import NodeLeft, SpentProcess, classify, train_here, work_off
+from study.interface.run import Progress, Replicate
+from study.ledger.ledger import Ledger
+from study.ledger.store import Store
 from study.outcome import Outcome
-from study.results.ledger import Ledger, Row
-from study.results.store import Store
-from study.tasks import PackTask, TaskRun, TaskSettings
-from study.trainers.loop import PackRun, Progress
-from study.workers import NodeLeft, SpentProcess, classify, train_here, work_off
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.data.datasets import Dataset
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.recipes.contrastive.trainers.loop import PackRun
+from study.rows import Row, before_column, metric_column
 from tests.synthetic import PROVENANCE, commit, rise_and_fall
 
 NUM_MEMBERS = 5
@@ -33,7 +39,9 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def task_of(ledger: Ledger, replicates: list[Replicate], **changes: Any) -> PackTask:
-    settings = TaskSettings(ledger_uri=ledger.store.uri, study_hash="hash", provenance=PROVENANCE)
+    settings = TaskSettings(
+        ledger_uri=ledger.store.uri, recipe=CONTRASTIVE.address, study_hash="hash", provenance=PROVENANCE
+    )
     return PackTask(settings=settings, replicates=tuple(replicates), attempts=(1,) * len(replicates), **changes)
 
 
@@ -41,13 +49,13 @@ def task_of(ledger: Ledger, replicates: list[Replicate], **changes: Any) -> Pack
 def task(ledger: Ledger) -> PackTask:
     """Five replicates that nothing real trains."""
     config = with_values(ReplicateConfig(), {"data.name": "digits", "batch.eval": 40})
-    return task_of(ledger, [Replicate.of(config, seed, "data") for seed in range(NUM_MEMBERS)])
+    return task_of(ledger, [CONTRASTIVE.replicate(config, seed, "data") for seed in range(NUM_MEMBERS)])
 
 
 @pytest.fixture
 def pack(digits: Dataset, digits_config: ReplicateConfig) -> list[Replicate]:
     """Four replicates that train for six steps."""
-    return [Replicate.of(digits_config, seed, digits.digest) for seed in range(4)]
+    return [CONTRASTIVE.replicate(digits_config, seed, digits.digest) for seed in range(4)]
 
 
 def work_to_the_end(task: PackTask, train: Callable[[PackTask], Iterator[float]]) -> list[float]:
@@ -214,14 +222,14 @@ class TestRealPacks:
         assert sizes(list(found.values())) == {(2, 4): 4}
         for key, row in found.items():
             assert (row["outcome"], row["attempt"], row["steps"]) == ("ok", 1, 6)
-            for name in ("p", "s_j", "mean_cosine", "train_loss", "p_before"):
+            for name in (*map(metric_column, ("p", "s_j", "mean_cosine", "train_loss")), before_column("p")):
                 assert row[name] == pytest.approx(expected[key][name], abs=1e-5), name
         assert {path.rsplit("/", 1)[1] for path in halved.store.sizes("artifacts")} <= {"model.pt"}
 
     def test_the_reused_actor_trains_the_halves_of_one_pack_and_then_the_next_pack(
         self, pack: list[Replicate], ledger: Ledger, small_machine: None
     ) -> None:
-        from study.executors import PackTrainable
+        from study.execution.on_ray import PackTrainable
 
         trainable = PackTrainable({"task": task_of(ledger, pack).to_dict()})
         for again in (True, False):
@@ -247,7 +255,7 @@ class TestRealPacks:
         data = ledger.store.read(kept[0])
         assert data is not None
         model = torch.load(io.BytesIO(data), weights_only=True)
-        assert from_json(model["config"]) == pack[1].config
+        assert from_json(ReplicateConfig, model["config"]) == pack[1].config
         run = PackRun([pack[1]], digits)
         for p, values in zip(run.model.parameters(), model["parameters"], strict=True):
             p.data.copy_(values.view_as(p))
@@ -256,12 +264,12 @@ class TestRealPacks:
         run._evaluate()
         found = {point.metric: point.value for point in run._members[0].curves}
         row = ledger.settled()[pack[1].key]
-        assert found["p"] == pytest.approx(row["p"], abs=1e-5)
-        assert row["p"] != pytest.approx(row["p_before"], abs=1e-4)
+        assert found["p"] == pytest.approx(row[metric_column("p")], abs=1e-5)
+        assert row[metric_column("p")] != pytest.approx(row[before_column("p")], abs=1e-4)
 
     def test_a_diverged_replicate_says_since_which_step(self, pack: list[Replicate], ledger: Ledger) -> None:
         wild = with_values(pack[0].config, {"optimizer.name": "sgd", "optimizer.learning_rate": 1e30})
-        list(work_off(task_of(ledger, [Replicate.of(wild, 0, pack[0].data_digest)]), train_here))
+        list(work_off(task_of(ledger, [CONTRASTIVE.replicate(wild, 0, pack[0].data_digest)]), train_here))
         (row,) = ledger.read("replicates").to_pylist()
         assert row["outcome"] == "diverged"
         assert "not finite" in row["error"]

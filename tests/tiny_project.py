@@ -9,18 +9,28 @@ import subprocess
 import sys
 from pathlib import Path
 
-from study.results.ledger import Ledger, Row
+from study.ledger.ledger import Ledger
+from study.rows import Row
 
 ROOT = Path(__file__).resolve().parent.parent
 NUM_KEYS = 4
 
 _SPACE = """
-from study.config import BatchConfig, DataConfig, EvaluationConfig, HorizonConfig, ModelConfig, ReplicateConfig
-from study.space import Axis, Budget, Criterion, SearchSpace, Variant
+from study.recipes.contrastive.config import (
+    BatchConfig,
+    DataConfig,
+    EvaluationConfig,
+    HorizonConfig,
+    ModelConfig,
+    ReplicateConfig,
+)
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.designs.space import Axis, Budget, Criterion, SearchSpace, Variant
 
 SPACE = SearchSpace(
     name="tiny",
     question="Do the executors agree?",
+    recipe=CONTRASTIVE,
     config=ReplicateConfig(
         data=DataConfig(name="digits"),
         batch=BatchConfig(eval=20),
@@ -28,7 +38,7 @@ SPACE = SearchSpace(
         horizon=HorizonConfig(unit="steps", length=4),
         evaluation=EvaluationConfig(num_batches=2, num_points=4, knn_bank=200),
     ),
-    scientific=(Axis(path="batch.train", values=(8, 16), label="training batch (rows)"),),
+    scientific=(Axis(path="batch.train", values=(8, 16)),),
     nuisance=(),
     criterion=Criterion(metric="p", fraction=0.5),
     budget=Budget(replicates=2),
@@ -41,7 +51,7 @@ SPACE = SearchSpace(
 
 def copy_project(folder: Path) -> Path:
     """What a submitted job needs, in ``folder``; no .git, so that nothing there knows a commit."""
-    for name in ("study", "search_spaces", "analysis"):
+    for name in ("study", "search_spaces"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, folder / name)

@@ -16,6 +16,7 @@ from scipy.special import expit, ndtri
 from study.inference.curve import SEED, Replicates, check_replicates, crossing_positions
 from study.inference.flanks import NO_RISE, WIDTH_PER_SCALE, log_shape, peak_position
 from study.inference.noise import Array
+from study.inference.options import check_confidence, check_fraction, check_scale
 from study.inference.particles import tempered_particles
 from study.inference.posterior import Curves
 from study.inference.statements import (
@@ -25,6 +26,7 @@ from study.inference.statements import (
     NO_RISE_FLAG,
     NOT_CONVERGED_FLAG,
     CrossingStatus,
+    Estimate,
     crossing_of,
     no_crossing,
 )
@@ -44,11 +46,7 @@ class SuccessFit(CurveFit):
     octaves of x, or in x on a linear axis. `seed_correlation` is None where no seed was run at several points.
     """
 
-    floor_low: float
-    floor_high: float
-    width: float
-    width_low: float
-    width_high: float
+    width: Estimate
     seed_correlation: float | None
     num_successes: int
     num_replicates: int
@@ -138,11 +136,8 @@ def fit_success(
     width_3 = WIDTH_PER_SCALE * np.exp(np.quantile(log_scale_D, tails)) * (data.axis_P[-1] - data.axis_P[0])
     return SuccessFit(
         rising=rising, falling=falling,
-        floor=float(floor_3[1]), floor_low=float(floor_3[0]), floor_high=float(floor_3[2]),
-        ceiling=float(ceiling_3[1]), ceiling_low=float(ceiling_3[0]), ceiling_high=float(ceiling_3[2]),
-        level=float(level_3[1]), level_low=float(level_3[0]), level_high=float(level_3[2]),
-        peak=float(peak_3[1]), peak_low=float(peak_3[0]), peak_high=float(peak_3[2]),
-        width=float(width_3[1]), width_low=float(width_3[0]), width_high=float(width_3[2]),
+        floor=float(floor_3[1]), ceiling=Estimate.of(ceiling_3), level=Estimate.of(level_3),
+        peak=Estimate.of(peak_3), width=Estimate.of(width_3),
         grid_x=data.to_x(u_G), curve_median=median_G, curve_low=low_G, curve_high=high_G,
         rising_draws=data.crossings_to_x(rising_D), falling_draws=data.crossings_to_x(falling_D),
         seed_correlation=float(np.median(theta[:, 6])) if counts.has_seeds else None,
@@ -188,14 +183,11 @@ def _misfit(counts: Successes, theta_DK: Array, rng: np.random.Generator) -> flo
 def _check_options(fraction: float | None, level: float | None, confidence: float, scale: str) -> None:
     if fraction is not None and level is not None:
         raise ValueError("Give one criterion: fraction=0.5 or level=0.5, not both.")
-    if fraction is not None and not 0 < fraction < 1:
-        raise ValueError(f"fraction must lie between 0 and 1, not {fraction}.")
+    check_fraction(fraction)
     if level is not None and not 0 < level < 1:
         raise ValueError(f"level is a probability of success and must lie between 0 and 1, not {level}.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, such as 0.95, not {confidence}.")
-    if scale not in ("log", "linear"):
-        raise ValueError(f"scale must be 'log' or 'linear', not {scale!r}.")
+    check_confidence(confidence)
+    check_scale(scale)
 
 
 def _check_success(x: ArrayLike, success: ArrayLike, seeds: ArrayLike | None, *, log_axis: bool) -> Replicates:

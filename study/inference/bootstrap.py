@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from study.inference.curve import SEED, check_replicates, crossing_positions
 from study.inference.flanks import NO_FALL, NO_RISE, WIDTH_PER_SCALE, log_shape, peak_position
 from study.inference.noise import Array
+from study.inference.options import check_criterion, check_scale
 from study.inference.posterior import Curves
 from study.inference.statements import Crossing, crossing_of
 
@@ -54,12 +55,10 @@ def bootstrap_crossing(
     ValueError
         Where the input cannot carry a fit; the message says what to change.
     """
-    if (fraction is None) == (level is None):
-        raise ValueError("Give exactly one criterion: fraction=0.5 or level=0.5 with fraction=None.")
+    check_criterion(fraction, level)
     if flank not in ("rising", "falling"):
         raise ValueError(f"flank must be 'rising' or 'falling', not {flank!r}; ask for each of both by itself.")
-    if scale not in ("log", "linear"):
-        raise ValueError(f"scale must be 'log' or 'linear', not {scale!r}.")
+    check_scale(scale)
     data = check_replicates(x, outcome, seeds, floor, log_axis=scale == "log")
     rng = np.random.default_rng(SEED)
     num_P = np.bincount(data.point_N)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import f as f_distribution
 
 from study.inference.noise import DISCREPANCY_MEAN, Array
+from study.inference.options import check_criterion
 from study.inference.plane import Surfaces, sample_surfaces
 from study.inference.plane_data import PlaneData, check_plane, low_columns
 from study.inference.statements import (
@@ -256,11 +257,6 @@ def _ends(crossing: Crossing) -> tuple[float, float, float]:
 
 def _check_options(fraction: float | None, level: float | None, flank: str) -> None:
     """Raise ValueError where the criterion or the flank is none."""
-    if (fraction is None) == (level is None):
-        raise ValueError("Give exactly one criterion: fraction=0.5 or level=0.5 with fraction=None.")
-    if fraction is not None and not 0 < fraction < 1:
-        raise ValueError(f"fraction must lie between 0 and 1, not {fraction}.")
-    if level is not None and not np.isfinite(level):
-        raise ValueError(f"level must be a finite number, not {level}.")
+    check_criterion(fraction, level)
     if flank not in ("rising", "falling"):
         raise ValueError(f"flank must be 'rising' or 'falling' for a boundary, not {flank!r}.")

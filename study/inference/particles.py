@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.inference.noise import Array
+from study.inference.tempering import halves, resampled, tempered
 
 # Between two temperatures the weights keep this share of the particles effective.
 EFFECTIVE_SHARE = 0.25
@@ -51,12 +52,10 @@ def tempered_particles(
     power, log_evidence, acceptance = 0.0, 0.0, 0.0
     while power < 1:
         step = _next_step(like, 1 - power)
-        weight = np.exp(step * (like - like.max()))
-        log_evidence += float(step * like.max() + np.log(weight.mean()))
+        weight, gained = tempered(like, step)
+        log_evidence += gained
         power = 1.0 if step == 1 - power else power + step
-        edges = (np.arange(num_particles) + rng.random()) / num_particles
-        pick = np.minimum(np.searchsorted(np.cumsum(weight) / weight.sum(), edges), num_particles - 1)
-        pick = rng.permutation(pick)
+        pick = resampled(weight, num_particles, rng)
         theta, prior, like = theta[pick], prior[pick], like[pick]
         if power < 1:
             for _ in range(NUM_MOVES):
@@ -95,8 +94,8 @@ def _move(
     rng: np.random.Generator,
 ) -> float:
     """Move all particles once, in place; return the share that moved."""
-    half, moved = len(theta) // 2, 0
-    for mine, other in ((slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))):
+    moved = 0
+    for mine, other in halves(len(theta)):
         here, there = theta[mine], theta[other]
         first, second = rng.integers(len(there), size=(2, len(here)))
         # Steps in a random part of the parameters, scaled about the optimum for a Gaussian; one whole difference jumps

@@ -19,6 +19,7 @@ from scipy.special import log_ndtr, logsumexp, ndtri
 from study.inference.discrepancy import discrepancy_at, draw_discrepancy
 from study.inference.flanks import NO_FALL, WIDTH_PER_SCALE, peak_position, relative_shape
 from study.inference.noise import Array, PointMeans
+from study.inference.tempering import halves, resampled, tempered
 
 # Priors, in units of the measured range. Widths: log-normal, 95 % between 1/50 of the range and the whole of it.
 LOG_WIDTH_MEAN, LOG_WIDTH_SD = np.log(0.15), 1.0
@@ -196,12 +197,10 @@ def sample(means: PointMeans, rng: np.random.Generator, num_draws: int = NUM_DRA
     while power < 1:
         log_like = particles.log_like_D
         step = _next_step(log_like, 1 - power, MIN_EFFECTIVE * num_draws)
-        weight = np.exp(step * (log_like - log_like.max()))
-        log_evidence += float(step * log_like.max() + np.log(weight.mean()))
+        weight, gained = tempered(log_like, step)
+        log_evidence += gained
         power = 1.0 if step == 1 - power else power + step
-        edges = (np.arange(num_draws) + rng.random()) / num_draws
-        pick = np.minimum(np.searchsorted(np.cumsum(weight) / weight.sum(), edges), len(weight) - 1)
-        particles = particles.take(rng.permutation(pick))
+        particles = particles.take(resampled(weight, num_draws, rng))
         num_moves = LAST_MOVES if power == 1 else MOVES
         num_accepted = 0
         for move in range(num_moves):
@@ -234,8 +233,8 @@ def _next_step(log_like: Array, remaining: float, wanted: float) -> float:
 
 def _move(particles: _Particles, power: float, likelihood: Likelihood, rng: np.random.Generator) -> int:
     """Move the flanks of every particle once; return how many moved."""
-    half, num_accepted = len(particles.theta_DK) // 2, 0
-    for mine, other in ((slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))):
+    num_accepted = 0
+    for mine, other in halves(len(particles.theta_DK)):
         here, there = particles.theta_DK[mine], particles.theta_DK[other]
         first, second = rng.integers(len(there), size=(2, len(here)))
         gamma = np.where(rng.random(len(here)) < 0.1, 1.0, rng.uniform(0.3, 1.0, len(here)))[:, None]

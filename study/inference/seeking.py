@@ -14,17 +14,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from study.inference.binary import fit_success
+from study.inference.curve import curve_posterior
 from study.inference.forecast import CONFIDENCE, TAIL, Forecast
 from study.inference.noise import Array
-from study.inference.statements import CEILING_REASON, MISFIT_FLAG, RISE_BAYES_FACTOR
-from study.inference.threshold import (
+from study.inference.options import check_criterion
+from study.inference.statements import (
     CEILING_FLAG,
+    CEILING_REASON,
+    MISFIT_FLAG,
     NO_RISE_FLAG,
+    RISE_BAYES_FACTOR,
     START_CEILING_FLAG,
-    CurveFit,
-    curve_posterior,
-    fit_curve,
 )
+from study.inference.threshold import CurveFit, fit_curve
 
 Flank = Literal["rising", "falling", "both"]
 
@@ -40,7 +42,7 @@ NEAR = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proposal:
+class NextPoints:
     """The next replicates, and how well the threshold is known without them.
 
     `points` are positions x, repeated for several replicates at one x, and empty when nothing more is wanted.
@@ -79,7 +81,7 @@ def propose(
     round_replicates: int,
     pending: ArrayLike = (),
     hopeless: ArrayLike = (),
-) -> Proposal:
+) -> NextPoints:
     """Propose the next round of replicates, a pure function of what has been measured.
 
     Parameters
@@ -104,8 +106,7 @@ def propose(
     ValueError
         Where the input cannot carry a curve or an option is out of range; the message says what to change.
     """
-    if (fraction is None) == (level is None):
-        raise ValueError("Give exactly one criterion: fraction=0.5 or level=0.5 with fraction=None.")
+    check_criterion(fraction, level)
     sides = _sides(flank, precision, round_replicates)
     posterior = curve_posterior(x, outcome, seeds, floor, scale=scale)
     x_P, count_P = np.unique(np.asarray(x, dtype=np.float64), return_counts=True)
@@ -116,7 +117,7 @@ def propose(
     target_DT = np.column_stack([_octaves(crossings[side], x_P, scale) for side in sides])
     allowed_C = ~np.isin(x_C, np.asarray(hopeless, dtype=np.float64))
     if not allowed_C.any():
-        return Proposal(points=(), half_width=None, is_settled=False, reason=NOTHING_LEFT)
+        return NextPoints(points=(), half_width=None, is_settled=False, reason=NOTHING_LEFT)
     forecast = Forecast(target_DT, posterior.predict(x_C), posterior.noise_variance(x_C), allowed_C)
     for pick in np.searchsorted(x_C, np.sort(pending_R)):
         forecast.condition(int(pick))
@@ -128,7 +129,7 @@ def propose(
             picks = forecast.choose([*range(len(sides))], precision, 1, is_measured_C)
         picks += forecast.choose([*range(len(sides))], precision, round_replicates - len(picks))
         points = tuple(float(x_C[pick]) for pick in picks)
-        return Proposal(
+        return NextPoints(
             points=points, half_width=None, is_settled=False, reason="no point is repeated, so the noise is unknown"
         )
     in_octaves = _in_octaves(x_P, scale)
@@ -156,7 +157,7 @@ def propose_success(
     precision: float,
     round_replicates: int,
     hopeless: ArrayLike = (),
-) -> Proposal:
+) -> NextPoints:
     """Propose the next round where a replicate succeeds (1) or fails (0).
 
     `x`, `success`, `seeds`, `level` (a probability of success) and `scale` are those of `fit_success`, all else that
@@ -174,7 +175,7 @@ def propose_success(
     probability_DC = fit.predict(x_C)
     allowed_C = ~np.isin(x_C, np.asarray(hopeless, dtype=np.float64))
     if not allowed_C.any():
-        return Proposal(points=(), half_width=None, is_settled=False, reason=NOTHING_LEFT)
+        return NextPoints(points=(), half_width=None, is_settled=False, reason=NOTHING_LEFT)
     noise_C = np.mean(probability_DC * (1 - probability_DC), 0)
     forecast = Forecast(target_DT, probability_DC, noise_C, allowed_C)
     in_octaves = _in_octaves(x_P, scale)
@@ -279,7 +280,7 @@ def _combine(
     pending_R: Array,
     precision: float,
     round_replicates: int,
-) -> Proposal:
+) -> NextPoints:
     """Join the crossings to one proposal: first points that a statement lacks, then what narrows the others most."""
     widths = [state.half_width for state in states if state.half_width is not None or not state.is_settled]
     half_width = None if not widths or None in widths else max(w for w in widths if w is not None)
@@ -292,7 +293,7 @@ def _combine(
     if columns:
         picks = forecast.choose(columns, precision, round_replicates - len(points))
         points += tuple(float(x_C[pick]) for pick in picks)
-    return Proposal(points=points, half_width=half_width, is_settled=is_settled, reason=reason)
+    return NextPoints(points=points, half_width=half_width, is_settled=is_settled, reason=reason)
 
 
 def _octaves(position_D: Array, x_P: Array, scale: str) -> Array:

@@ -28,7 +28,7 @@ LEAST_LOOK = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlaneProposal:
+class NextInPlane:
     """The points (x, y) of the next replicates, repeated for several at one point; empty when nothing is wanted.
 
     `half_width` is that of the present band in octaves of x, its mean over y (None where no part of it lies in the
@@ -55,7 +55,7 @@ def propose_boundary(
     precision: float,
     round_replicates: int,
     confidence: float = 0.95,
-) -> PlaneProposal:
+) -> NextInPlane:
     """Propose up to `round_replicates` points of `candidates` (C, 2) that narrow the band of the boundary most.
 
     Replicates and criterion are those of `fit_boundary`; `precision` is the wanted half-width of the band in octaves
@@ -77,7 +77,7 @@ def propose_boundary(
     measured_P2 = np.unique(np.column_stack([x, y]), axis=0)
     missing = LEAST_SPARE - (len(np.asarray(x)) - len(measured_P2))
     if missing <= 0:
-        return PlaneProposal(points=(), half_width=fit.half_width, is_settled=True, reason=reason)
+        return NextInPlane(points=(), half_width=fit.half_width, is_settled=True, reason=reason)
     # All that is missing is a measurement of the noise: by repeats of a point that has been measured, where possible.
     is_measured_C = (candidate_C2[:, None] == measured_P2).all(2).any(1)
     pool_C2 = candidate_C2[is_measured_C] if is_measured_C.any() else candidate_C2
@@ -87,9 +87,9 @@ def propose_boundary(
     return _proposal(fit, np.repeat(pool_C2[picks], num_repeats, axis=0), "repeats a point to measure the noise")
 
 
-def _proposal(fit: BoundaryFit, point_X2: Array, reason: str) -> PlaneProposal:
+def _proposal(fit: BoundaryFit, point_X2: Array, reason: str) -> NextInPlane:
     points = tuple((float(x), float(y)) for x, y in point_X2)
-    return PlaneProposal(points=points, half_width=fit.half_width, is_settled=False, reason=reason)
+    return NextInPlane(points=points, half_width=fit.half_width, is_settled=False, reason=reason)
 
 
 def _why_settled(fit: BoundaryFit, precision: float, num_replicates: int) -> str | None:

@@ -2,16 +2,16 @@
 
 import enum
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import f as f_distribution
 from scipy.stats import t as t_distribution
 
+from study.formatting import short_number
 from study.inference.noise import Array, PointMeans
 from study.inference.posterior import Curves
-from study.words import short_number
 
 # The ceiling is reached when the last tenth of the range adds less than this share of the rise.
 CEILING_GAIN = 0.05
@@ -40,6 +40,21 @@ class CrossingStatus(enum.StrEnum):
     BELOW_RANGE = "below_range"
     ABOVE_RANGE = "above_range"
     NO_CROSSING = "no_crossing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number with its interval: the median and the ends of the posterior draws."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, quantiles: Iterable[float]) -> "Estimate":
+        """From the low end, the median and the high end."""
+        low, value, high = map(float, quantiles)
+        return cls(value=value, low=low, high=high)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from study.inference.curve import CurvePosterior, curve_posterior
 from study.inference.noise import Array
+from study.inference.options import check_confidence, check_criterion
 from study.inference.posterior import NUM_DRAWS
 from study.inference.statements import (
     CEILING_FLAG,
@@ -26,6 +27,7 @@ from study.inference.statements import (
     UNLIKE_REASON,
     Crossing,
     CrossingStatus,
+    Estimate,
     crossing_of,
     flags_of,
     no_crossing,
@@ -51,15 +53,9 @@ class CurveFit:
     rising: Crossing
     falling: Crossing
     floor: float
-    ceiling: float
-    ceiling_low: float
-    ceiling_high: float
-    level: float
-    level_low: float
-    level_high: float
-    peak: float
-    peak_low: float
-    peak_high: float
+    ceiling: Estimate
+    level: Estimate
+    peak: Estimate
     grid_x: Array
     curve_median: Array
     curve_low: Array
@@ -135,9 +131,7 @@ def fit_curve(
     peak_3 = data.to_x(np.quantile(curves.peak_D, tails))
     return CurveFit(
         rising=rising, falling=falling, floor=posterior.floor,
-        ceiling=float(ceiling_3[1]), ceiling_low=float(ceiling_3[0]), ceiling_high=float(ceiling_3[2]),
-        level=float(level_3[1]), level_low=float(level_3[0]), level_high=float(level_3[2]),
-        peak=float(peak_3[1]), peak_low=float(peak_3[0]), peak_high=float(peak_3[2]),
+        ceiling=Estimate.of(ceiling_3), level=Estimate.of(level_3), peak=Estimate.of(peak_3),
         grid_x=grid_x, curve_median=median_G, curve_low=low_G, curve_high=high_G,
         rising_draws=data.crossings_to_x(rising_D), falling_draws=data.crossings_to_x(falling_D),
         confidence=confidence, converged=curves.converged, flags=flags,
@@ -145,14 +139,8 @@ def fit_curve(
 
 
 def _check_options(fraction: float | None, level: float | None, confidence: float) -> None:
-    if (fraction is None) == (level is None):
-        raise ValueError("Give exactly one criterion: fraction=0.5 or level=0.5 with fraction=None.")
-    if fraction is not None and not 0 < fraction < 1:
-        raise ValueError(f"fraction must lie between 0 and 1, not {fraction}.")
-    if level is not None and not np.isfinite(level):
-        raise ValueError(f"level must be a finite number, not {level}.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, such as 0.95, not {confidence}.")
+    check_criterion(fraction, level)
+    check_confidence(confidence)
 
 
 def _check_replicated(count_P: NDArray[np.intp]) -> None:

@@ -7,21 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from analysis.answer import answer
-from analysis.report_files import write_report
 from study import sweep
-from study.addresses import absolute, is_url, without_secret
-from study.config import ConfigError, DataConfig, Replicate, ReplicateConfig
-from study.data.datasets import Dataset, load_dataset
-from study.design import load_space, make_design
-from study.doors import tracking_place
+from study.__main__ import main
+from study.answers.answer import answer
+from study.answers.report_files import write_report
+from study.commands.paths import tracking_place
+from study.designs.assembly import make_design
+from study.designs.catalogue import load_space
+from study.errors import ConfigError
+from study.execution.task_run import run_task
+from study.execution.tasks import PackTask, TaskSettings, record_failure
+from study.ledger.addresses import absolute, is_url, without_secret
+from study.ledger.ledger import Ledger
+from study.ledger.retention import clean, plan_cleaning
+from study.ledger.store import Store
 from study.outcome import Outcome
-from study.results.__main__ import main
-from study.results.ledger import Ledger
-from study.results.retention import clean, plan_cleaning
-from study.results.store import Store
-from study.results.tracking import Tracker, default_tracking_uri
-from study.tasks import PackTask, TaskSettings, record_failure, run_task
+from study.recipes.contrastive.config import DataConfig, ReplicateConfig
+from study.recipes.contrastive.data.datasets import Dataset, load_dataset
+from study.recipes.contrastive.recipe import CONTRASTIVE
+from study.tracking.mlflow_runs import Tracker, default_tracking_uri
 from tests.synthetic import PROVENANCE, STARTED, drive, fill, known_design, object_store_uri, open_state, rise_and_fall
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,8 +113,8 @@ class TestPaths:
         self, tmp_path: Path, digits_config: ReplicateConfig, digits: Dataset
     ) -> None:
         folder = tmp_path / "quest?ion #1 per%20cent \u00e9"
-        settings = TaskSettings(ledger_uri=str(folder / "study"), provenance=PROVENANCE)
-        replicate = Replicate.of(digits_config, 1, digits.digest)
+        settings = TaskSettings(ledger_uri=str(folder / "study"), recipe=CONTRASTIVE.address, provenance=PROVENANCE)
+        replicate = CONTRASTIVE.replicate(digits_config, 1, digits.digest)
         run_task(PackTask(settings=settings, replicates=(replicate,), attempts=(1,), keep_models=(True,)))
         assert list(Ledger(Store(str(folder / "study"))).settled()) == [replicate.key]
         assert (folder / "study" / "artifacts" / replicate.key / "model.pt").exists()
@@ -221,8 +225,8 @@ class TestSecrets:
     def test_no_row_and_no_error_file_holds_one(
         self, tmp_path: Path, digits_config: ReplicateConfig, digits: Dataset
     ) -> None:
-        settings = TaskSettings(ledger_uri=str(tmp_path), provenance=PROVENANCE)
-        replicate = Replicate.of(digits_config, 1, digits.digest)
+        settings = TaskSettings(ledger_uri=str(tmp_path), recipe=CONTRASTIVE.address, provenance=PROVENANCE)
+        replicate = CONTRASTIVE.replicate(digits_config, 1, digits.digest)
         task = PackTask(settings=settings, replicates=(replicate,), attempts=(1,))
         text = "OSError: cannot write s3://user:hush@bucket/x?secret_key=hush"
         record_failure(task, Outcome.ENVIRONMENT, text, STARTED, f"Traceback\n{text}\n")
@@ -236,4 +240,5 @@ class TestSecrets:
         )
 
     def test_settings_are_printed_without_the_address_of_the_ledger(self) -> None:
-        assert "hush" not in repr(TaskSettings(ledger_uri="s3://user:hush@bucket/x", provenance=PROVENANCE))
+        settings = TaskSettings(ledger_uri="s3://user:hush@bucket/x", recipe=CONTRASTIVE.address, provenance=PROVENANCE)
+        assert "hush" not in repr(settings)

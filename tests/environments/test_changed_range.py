@@ -11,7 +11,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import Trial, TrialState, create_trial
 
-from study.optuna_sampler import ThresholdSampler, contains, values_of
+from study.planning.optuna_sampler import ThresholdSampler, contains, values_of
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

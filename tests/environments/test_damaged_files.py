@@ -10,19 +10,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.answer import answer, to_json
 from study import sweep
-from study.config import ConfigError, DataConfig
-from study.data.datasets import load_dataset
-from study.design import load_space, make_design
+from study.__main__ import main
+from study.answers.answer import answer, to_json
+from study.designs.assembly import make_design
+from study.designs.catalogue import load_space
+from study.errors import ConfigError
+from study.ledger.ledger import Ledger
+from study.ledger.schema import SCHEMA_VERSION, TABLES
+from study.ledger.store import Store
 from study.outcome import Outcome
-from study.results.__main__ import main
-from study.results.ledger import Ledger
-from study.results.schema import METRICS, SCHEMA_VERSION, TABLES
-from study.results.store import Store
+from study.recipes.contrastive.config import DataConfig
+from study.recipes.contrastive.data.datasets import load_dataset
+from study.recipes.contrastive.metrics.declared import METRICS
+from study.rows import BEFORE, METRIC, before_column, is_metric_column, metric_column
 from tests.synthetic import commit, drive, fill, known_design, object_store_uri, open_state, rise_and_fall
 
 DESIGN = known_design()
+P = metric_column("p")
 SMOKE = make_design(load_space("smoke"))
 
 
@@ -78,6 +83,12 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 }
 
 
+def older_name(column: str) -> str:
+    """What a column was called before metrics had columns of their own kind."""
+    name = column.removeprefix(METRIC)
+    return f"{name.removeprefix(BEFORE)}_before" if name.startswith(BEFORE) else name
+
+
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     """The ledger of a finished study."""
@@ -124,8 +135,8 @@ class TestReplicates:
         ran = drive(open_state(ledger, DESIGN), rise_and_fall)
         assert {replicate.key for task in ran for replicate in task.replicates} == held
         healed = fresh(ledger)
-        assert {key: (row["p"], row["attempt"]) for key, row in healed.settled().items()} == {
-            key: (row["p"], row["attempt"]) for key, row in before.items()
+        assert {key: (row[P], row["attempt"]) for key, row in healed.settled().items()} == {
+            key: (row[P], row["attempt"]) for key, row in before.items()
         }
         # The same pack under the same name: what was lost is back in its place.
         assert healed.damage() == []
@@ -191,6 +202,8 @@ class TestReplicates:
                 table = table.set_column(table.column_names.index(column), column, times)
             versions = pa.array([2] * table.num_rows)
             table = table.set_column(table.column_names.index("schema_version"), "schema_version", versions)
+            table = table.rename_columns([older_name(column) for column in table.column_names])
+            assert {"p", "p_before"} <= {*table.column_names}
             ledger.store.write(f"replicates/{name}", written(table.replace_schema_metadata(None)))
         older = fresh(ledger)
         assert {key: row | {"schema_version": SCHEMA_VERSION} for key, row in older.settled().items()} == before
@@ -215,10 +228,13 @@ class TestRows:
     @pytest.mark.parametrize(
         ("columns", "lacks"),
         [
-            ({"p": None}, "lacks p"),
-            ({"p": float("nan")}, "lacks p"),
-            ({"p_before": None}, "lacks p_before"),
-            ({f"{name}{end}": None for name in ("p", "knn_accuracy") for end in ("", "_before")}, "has no number"),
+            ({P: None}, "lacks metric.p"),
+            ({P: float("nan")}, "lacks metric.p"),
+            ({before_column("p"): None}, "lacks before.p"),
+            (
+                {column(name): None for name in ("p", "knn_accuracy") for column in (metric_column, before_column)},
+                "has no number",
+            ),
         ],
     )
     def test_it_runs_again_as_a_further_attempt_and_the_sound_row_counts(
@@ -237,10 +253,10 @@ class TestRows:
         assert (task.replicates[0].key, task.attempts) == (key, (2,))
         after = fresh(ledger).settled()
         assert after[key]["attempt"] == 2
-        assert {k: row["p"] for k, row in after.items()} == {k: row["p"] for k, row in before.items()}
+        assert {k: row[P] for k, row in after.items()} == {k: row[P] for k, row in before.items()}
 
     def test_a_metric_that_no_criterion_asks_for_may_be_missing(self, ledger: Ledger) -> None:
-        self.spoil(ledger, {"knn_accuracy": None})
+        self.spoil(ledger, {metric_column("knn_accuracy"): None})
         reader = fresh(ledger)
         assert drive(open_state(ledger, DESIGN), rise_and_fall) == []
         assert reader.settled()
@@ -254,7 +270,7 @@ class TestRows:
             for name in task_ledger.names("replicates"):
                 data = task_ledger.store.read(f"replicates/{name}")
                 assert data is not None
-                task_ledger.store.write(f"replicates/{name}", with_column(data, "p", float("nan")))
+                task_ledger.store.write(f"replicates/{name}", with_column(data, P, float("nan")))
 
         state = open_state(Ledger(store), other)
         for _ in range(100):
@@ -265,7 +281,7 @@ class TestRows:
             without_p(Ledger(store))
             state.ledger = Ledger(store)
             state.note_complete(task)
-        assert "lacks p" in state.trouble
+        assert "lacks metric.p" in state.trouble
 
     def test_an_outcome_of_another_code_is_no_finding(self, ledger: Ledger) -> None:
         path = f"replicates/{ledger.names('replicates')[0]}"
@@ -277,11 +293,11 @@ class TestRows:
 
 class TestRounds:
     def test_the_last_one_is_planned_again_as_it_was(self, ledger: Ledger) -> None:
-        before, sound = fresh(ledger).rounds(DESIGN.hash), contents(ledger)
+        before, sound = [*fresh(ledger).proposals(DESIGN.hash).values()], contents(ledger)
         damage(ledger, f"rounds/{ledger.names('rounds')[-1]}")
-        assert fresh(ledger).rounds(DESIGN.hash) == before[:-1]
+        assert [*fresh(ledger).proposals(DESIGN.hash).values()] == before[:-1]
         assert drive(open_state(ledger, DESIGN), rise_and_fall) == []
-        assert fresh(ledger).rounds(DESIGN.hash) == before
+        assert [*fresh(ledger).proposals(DESIGN.hash).values()] == before
         assert contents(ledger) == sound
 
     @pytest.mark.parametrize("is_there", [True, False], ids=["damaged", "missing"])
@@ -298,16 +314,16 @@ class TestRounds:
     def test_those_of_another_design_do_not_matter(self, ledger: Ledger) -> None:
         other = known_design(margin_octaves=0.3)
         fill(ledger, other, rise_and_fall)
-        before = fresh(ledger).rounds(DESIGN.hash)
+        before = [*fresh(ledger).proposals(DESIGN.hash).values()]
         damage(ledger, f"rounds/{other.hash}-0000.parquet")
-        assert fresh(ledger).rounds(DESIGN.hash) == before
+        assert [*fresh(ledger).proposals(DESIGN.hash).values()] == before
 
     def test_copies_under_other_names_add_nothing(self, ledger: Ledger) -> None:
-        before = fresh(ledger).rounds(DESIGN.hash)
+        before = [*fresh(ledger).proposals(DESIGN.hash).values()]
         data = ledger.store.read(f"rounds/{DESIGN.hash}-0000.parquet")
         assert data is not None
         ledger.store.write(f"rounds/{DESIGN.hash}-0000 (copy).parquet", data)
-        assert fresh(ledger).rounds(DESIGN.hash) == before
+        assert [*fresh(ledger).proposals(DESIGN.hash).values()] == before
 
 
 class TestOtherTables:
@@ -449,5 +465,8 @@ class TestCommands:
         assert capsys.readouterr().err == "error: PermissionError: [Errno 13] Permission denied\n"
 
 
-def test_what_is_required_is_never_a_metric() -> None:
-    assert not any(column.is_required and column.name in METRICS for column in TABLES["replicates"])
+def test_no_column_of_every_replicate_passes_for_a_metric() -> None:
+    names = {column.name for column in TABLES["replicates"]}
+    assert not any(map(is_metric_column, names))
+    # Older files call a metric by its name alone.
+    assert names.isdisjoint(metric.name for metric in METRICS)

@@ -10,16 +10,21 @@ from typing import Any
 
 import pytest
 
-from analysis.answer import answer
-from analysis.figures import draw_answer
-from study import fallback, sweep
-from study.command_line import build_parser
-from study.config import DataConfig, DataUnavailable
-from study.data import datasets
-from study.data.datasets import load_dataset
-from study.data.fetching import NotFetched
-from study.design import Design, find_studies, load_space, make_design
-from study.results.ledger import Ledger
+from study import sweep
+from study.answers.answer import answer
+from study.answers.figures import draw_answer
+from study.commands import missing_data
+from study.commands.command_line import parse
+from study.designs.assembly import make_design
+from study.designs.catalogue import find_studies, load_space
+from study.designs.design import Design
+from study.errors import DataUnavailable
+from study.ledger.ledger import Ledger
+from study.recipes.contrastive.config import DataConfig
+from study.recipes.contrastive.data import fetching
+from study.recipes.contrastive.data.datasets import load_dataset
+from study.recipes.contrastive.data.fetching import NotFetched
+from study.recipes.contrastive.data.sets import fashion_mnist
 from tests.data_files import write_fashion
 from tests.synthetic import PROVENANCE, design_row, fill, rise_and_fall
 
@@ -38,8 +43,8 @@ def _no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("RAY_ADDRESS", "STUDY_DATA", "STUDY_STORAGE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(datasets, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
-    monkeypatch.setattr(datasets, "fetch_fashion_mnist", refuse)
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
+    monkeypatch.setattr(fetching, "fetch_fashion_mnist", refuse)
 
 
 def known(dataset: str) -> Design:
@@ -142,7 +147,7 @@ class TestOnceTheDataAreThere:
         monkeypatch.setenv("STUDY_DATA", str(write_fashion(tmp_path / "data")))
         finish(storage, "digits", dataset_fallback="fashion_mnist")
         finish(storage, "fashion_mnist", data_root=tmp_path / "data")
-        monkeypatch.setattr("study.trainers.batch.check_evaluation", lambda config, dataset: None)
+        monkeypatch.setattr("study.recipes.contrastive.trainers.batch.check_evaluation", lambda config, dataset: None)
         again = "python -m study.sweep batch_limit --dataset digits"
         assert sweep.main(command(storage)) == 0
         out, err = capsys.readouterr()
@@ -154,7 +159,7 @@ class TestOnceTheDataAreThere:
         assert (result["dataset_fallback"], result["fallback_answer"]) == (None, again)
 
     def options(self, *arguments: str) -> argparse.Namespace:
-        return build_parser().parse_args(["augmentation_limit", *arguments])
+        return parse(sweep.COMMAND, ["augmentation_limit", *arguments], "python -m study.sweep")
 
     def test_the_command_carries_variant_and_overrides(self, tmp_path: Path) -> None:
         options = self.options("--variant", "identity", "--set", "horizon.length=700")
@@ -164,9 +169,9 @@ class TestOnceTheDataAreThere:
             for name in ("fashion_mnist", "digits")
         )
         ledger = Ledger.open(str(tmp_path), "augmentation_limit")
-        assert fallback.earlier_answer(options, fashion, ledger) is None
+        assert missing_data.earlier_answer(options, fashion, ledger) is None
         ledger.record_design(design_row(digits, dataset_fallback="fashion_mnist"))
-        assert fallback.earlier_answer(options, fashion, ledger) == (
+        assert missing_data.earlier_answer(options, fashion, ledger) == (
             "python -m study.sweep augmentation_limit --dataset digits --variant identity --set horizon.length=700"
         )
 
@@ -178,14 +183,14 @@ class TestOnceTheDataAreThere:
         ledger = Ledger.open(str(tmp_path), "augmentation_limit")
         digits = make_design(space, dataset="digits")
         ledger.record_design(design_row(digits, dataset_fallback=stood_in_for))
-        assert fallback.earlier_answer(self.options(), make_design(space), ledger) is None
+        assert missing_data.earlier_answer(self.options(), make_design(space), ledger) is None
 
     def test_an_answer_to_another_question_is_not_named(self, tmp_path: Path) -> None:
         space = load_space("augmentation_limit")
         ledger = Ledger.open(str(tmp_path), "augmentation_limit")
         other = make_design(space, dataset="digits", overrides={"horizon.length": 700})
         ledger.record_design(design_row(other, dataset_fallback="fashion_mnist"))
-        assert fallback.earlier_answer(self.options(), make_design(space), ledger) is None
+        assert missing_data.earlier_answer(self.options(), make_design(space), ledger) is None
 
 
 REFUSED = {
@@ -242,9 +247,9 @@ class TestEveryStudy:
 
     @pytest.mark.parametrize(("study", "variant"), needs_download())
     def test_it_asks_the_same_question_on_digits_where_it_can(self, study: str, variant: str) -> None:
-        options = build_parser().parse_args([study, "--variant", variant])
+        options = parse(sweep.COMMAND, [study, "--variant", variant], "python -m study.sweep")
         space = load_space(study)
-        found = fallback.stand_in(options, make_design(space, variant=variant))
+        found = missing_data.stand_in(options, make_design(space, variant=variant))
         if "digits" in (space.variants[variant].datasets or space.datasets):
             assert found == make_design(space, variant=variant, dataset="digits")
         else:

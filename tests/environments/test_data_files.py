@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from study.config import ConfigError, DataConfig
-from study.data.datasets import load_dataset
+from study.errors import ConfigError
+from study.recipes.contrastive.config import DataConfig
+from study.recipes.contrastive.data.datasets import load_dataset
 from tests.data_files import STEMS, fashion_arrays, idx_bytes, write_fashion
 
 CIFARS = {"cifar10": CIFAR10, "cifar100": CIFAR100}

@@ -18,9 +18,11 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import CIFAR10, FashionMNIST
 
-from study.config import DataConfig, DataUnavailable
-from study.data import datasets, debian, fetching
-from study.data.datasets import load_dataset
+from study.errors import ConfigError, DataUnavailable
+from study.recipes.contrastive.config import DataConfig
+from study.recipes.contrastive.data import debian, fetching
+from study.recipes.contrastive.data.datasets import load_dataset
+from study.recipes.contrastive.data.sets import fashion_mnist
 from tests.data_files import fashion_files, write_fashion
 
 FASHION = DataConfig(name="fashion_mnist")
@@ -83,7 +85,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     (tmp_path / "bin").mkdir()
-    monkeypatch.setattr(datasets, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
     monkeypatch.setattr(FashionMNIST, "mirrors", [f"http://127.0.0.1:{closed_port()}/"])
     sums = {stem: hashlib.sha256(raw).hexdigest() for stem, raw in fashion_files().items()}
     monkeypatch.setattr(fetching, "FASHION_MNIST_SHA256", sums)
@@ -334,7 +336,7 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", homeless)
-    with pytest.raises(datasets.ConfigError, match="pass --data-root, or set STUDY_DATA or XDG_CACHE_HOME"):
+    with pytest.raises(ConfigError, match="pass --data-root, or set STUDY_DATA or XDG_CACHE_HOME"):
         load_dataset(FASHION)
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis.answer import answer, to_json
-from analysis.report import word_answer
-from study.config import Replicate
+from study.answers.answer import answer, to_json
+from study.answers.report import word_answer
+from study.interface.run import Replicate
+from study.ledger.artifacts import Artifacts
+from study.ledger.ledger import Ledger
+from study.ledger.store import Store
 from study.outcome import Outcome
-from study.results.ledger import Ledger
-from study.results.store import Store
-from study.tasks import Artifacts
+from study.recipes.contrastive.trainers.checkpoints import TorchCheckpoints
 from tests.synthetic import Result, drive, known_design, open_state, rise_and_fall
 
 
@@ -54,13 +55,13 @@ def test_an_answer_without_failures_does_not_speak_of_them(tmp_path: Path) -> No
 @pytest.mark.parametrize("damage", ["empty", "cut", "foreign"])
 def test_a_damaged_checkpoint_is_discarded(damage: str, tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    artifacts = Artifacts(store)
-    artifacts.save("key", {"step": 3, "weights": torch.ones(100)})
+    checkpoints = TorchCheckpoints(Artifacts(store))
+    checkpoints.save("key", {"step": 3, "weights": torch.ones(100)})
     whole = store.read("artifacts/key/checkpoint.pt")
     assert whole is not None
     bad = {"empty": b"", "cut": whole[: len(whole) // 2], "foreign": b"no checkpoint at all"}[damage]
     store.write("artifacts/key/checkpoint.pt", bad)
-    assert artifacts.load("key") is None
+    assert checkpoints.load("key") is None
     assert store.read("artifacts/key/checkpoint.pt") is None
-    artifacts.save("key", {"step": 3})
-    assert artifacts.load("key") == {"step": 3}
+    checkpoints.save("key", {"step": 3})
+    assert checkpoints.load("key") == {"step": 3}

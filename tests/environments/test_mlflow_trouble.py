@@ -15,13 +15,16 @@ from typing import Any
 
 import pytest
 
-from study.config import ConfigError
-from study.design import load_space, make_design
-from study.results import __main__ as results
-from study.results.__main__ import free_port, main
-from study.results.ledger import Ledger
-from study.results.live_view import LiveView
-from study.results.tracking import Tracker
+from study.__main__ import main
+from study.commands import mlflow
+from study.commands.mlflow import free_port
+from study.designs.assembly import make_design
+from study.designs.catalogue import load_space
+from study.errors import ConfigError
+from study.ledger.ledger import Ledger
+from study.tracking import mlflow_runs
+from study.tracking.live_view import LiveView
+from study.tracking.mlflow_runs import Tracker
 from tests.synthetic import fill, rise_and_fall
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -230,7 +233,7 @@ class TestSweep:
 class TestStart:
     @pytest.mark.slow
     def test_two_processes_that_create_one_database_at_once_both_have_it(self, tmp_path: Path) -> None:
-        code = "import sys; from study.results.tracking import Tracker; Tracker(sys.argv[1])"
+        code = "import sys; from study.tracking.mlflow_runs import Tracker; Tracker(sys.argv[1])"
         command = [sys.executable, "-c", code, f"sqlite:///{tmp_path}/deep/mlflow.db"]
         both = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(2)]
         said = [process.communicate(timeout=120)[1] for process in both]
@@ -275,7 +278,7 @@ class TestServe:
             foreign.bind(("127.0.0.1", 0))
             foreign.listen()
             taken = foreign.getsockname()[1]
-            monkeypatch.setattr(results, "_PORTS", range(taken, taken + 100))
+            monkeypatch.setattr(mlflow, "PORTS", range(taken, taken + 100))
             with pytest.raises(Served) as caught:
                 main(["mlflow", "--storage", str(storage), "--tracking-uri", uri])
         command, environment = caught.value.args
@@ -293,7 +296,7 @@ class TestServe:
             foreign.bind(("127.0.0.1", 0))
             foreign.listen()
             taken = foreign.getsockname()[1]
-            monkeypatch.setattr(results, "_PORTS", range(taken, taken + 1))
+            monkeypatch.setattr(mlflow, "PORTS", range(taken, taken + 1))
             with pytest.raises(ConfigError, match=f"ports {taken} to {taken} are all taken"):
                 free_port()
 
@@ -303,7 +306,7 @@ class TestServe:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        monkeypatch.setattr(results, "_PORTS", range(port, port + 1))
+        monkeypatch.setattr(mlflow, "PORTS", range(port, port + 1))
         assert free_port() == port
         assert capsys.readouterr().err == ""
 
@@ -311,6 +314,6 @@ class TestServe:
         self, storage: Path, uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         here = Tracker(uri)
-        monkeypatch.setattr(results, "Tracker", lambda _: here)
+        monkeypatch.setattr(mlflow_runs, "Tracker", lambda _: here)
         assert main(["mlflow", "--storage", str(storage), "--tracking-uri", "http://user:hush@host:8080/"]) == 0
         assert f"smoke {SMOKE.hash}: http://***@host:8080/#/compare-runs?" in capsys.readouterr().out

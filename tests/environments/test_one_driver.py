@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from study.config import ConfigError
-from study.results.lock import only_driver, waiting_lock
-from study.results.store import Store
+from study.errors import ConfigError
+from study.ledger.lock import only_driver, waiting_lock
+from study.ledger.store import Store
 from tests.synthetic import object_store_uri
 
 

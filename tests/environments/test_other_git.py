@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from study import provenance
-from study.config import Replicate, ReplicateConfig
-from study.data.datasets import Dataset
+from study.execution.task_run import run_task
+from study.execution.tasks import PackTask, TaskSettings, record_failure
+from study.ledger import provenance
+from study.ledger.ledger import Ledger
+from study.ledger.provenance import collect, cpu_model
+from study.ledger.store import Store
 from study.outcome import Outcome
-from study.provenance import collect, cpu_model
-from study.results.ledger import Ledger
-from study.results.store import Store
-from study.tasks import PackTask, TaskSettings, record_failure, run_task
+from study.recipes.contrastive.config import ReplicateConfig
+from study.recipes.contrastive.data.datasets import Dataset
+from study.recipes.contrastive.recipe import CONTRASTIVE
 from tests.synthetic import PROVENANCE, STARTED
 
 
@@ -89,8 +91,8 @@ class TestCpu:
     def test_the_row_of_a_trained_replicate_names_it(
         self, tmp_path: Path, digits_config: ReplicateConfig, digits: Dataset
     ) -> None:
-        settings = TaskSettings(ledger_uri=str(tmp_path), provenance=PROVENANCE)
-        replicate = Replicate.of(digits_config, 1, digits.digest)
+        settings = TaskSettings(ledger_uri=str(tmp_path), recipe=CONTRASTIVE.address, provenance=PROVENANCE)
+        replicate = CONTRASTIVE.replicate(digits_config, 1, digits.digest)
         task = PackTask(settings=settings, replicates=(replicate,), attempts=(1,))
         run_task(task)
         record_failure(dataclasses.replace(task, attempts=(2,)), Outcome.FAILED, "invented", STARTED)

@@ -11,14 +11,15 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from analysis import figures
-from analysis.answer import StudyAnswer, answer
-from analysis.figures import draw_answer, figure_bytes
 from study import sweep
-from study.config import DataConfig
-from study.data.datasets import load_dataset
-from study.design import load_space, make_design
-from study.results.ledger import Ledger
+from study.answers import figures
+from study.answers.answer import StudyAnswer, answer
+from study.answers.figures import draw_answer, figure_bytes
+from study.designs.assembly import make_design
+from study.designs.catalogue import load_space
+from study.ledger.ledger import Ledger
+from study.recipes.contrastive.config import DataConfig
+from study.recipes.contrastive.data.datasets import load_dataset
 from tests.synthetic import fill, rise_and_fall
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -166,7 +167,8 @@ class TestStreams:
 
     def test_standard_error_takes_every_character_too(self) -> None:
         code = (
-            "import sys; from study.command_line import run_main; from study.progress import ProgressDisplay; "
+            "import sys; from study.commands.streams import run_main; "
+            "from study.execution.progress import ProgressDisplay; "
             "sys.exit(run_main(lambda: ProgressDisplay(None).say('ledger /tmp/\\u00fc \\u00b7') or 0))"
         )
         environment = os.environ | {"PYTHONIOENCODING": "ascii"}
@@ -182,7 +184,7 @@ class TestStreams:
     def test_a_closed_stream_is_no_file_that_is_opened_next(self, redirect: str, tmp_path: Path) -> None:
         """A file is opened, and this process and a child of it print: none of that ends up in the file."""
         code = (
-            "import os, subprocess, sys; from study.command_line import run_main\n"
+            "import os, subprocess, sys; from study.commands.streams import run_main\n"
             "def main():\n"
             f"    with open({str(tmp_path / 'file')!r}, 'w') as file:\n"
             "        subprocess.run('echo child; echo child >&2', shell=True)\n"

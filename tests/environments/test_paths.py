@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from study import sweep
-from study.addresses import absolute as place
-from study.config import ConfigError
-from study.doors import absolute_paths, tracking_place
+from study.commands.paths import absolute_paths, tracking_place
+from study.errors import ConfigError
+from study.ledger.addresses import absolute as place
 
 
 def options(**changes: str | None) -> argparse.Namespace:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from study import ray_start
-from study.config import ConfigError
+from study.errors import ConfigError
+from study.execution import ray_start
 from tests.tiny_project import ROOT
 
 VARIABLES = (ray_start.NICENESS, ray_start.START_WAIT)
@@ -43,7 +43,7 @@ class Watch:
         if name == "ray":
             print(os.environ.get("TUNE_DISABLE_SIGINT_HANDLER"))
 sys.meta_path.insert(0, Watch())
-import study.executors
+import study.execution.on_ray
 """
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TUNE_"))}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=variables, capture_output=True, text=True)
@@ -98,7 +98,7 @@ def test_a_long_temporary_folder_is_not_used_for_sockets(
 
 
 def test_a_short_one_is(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(ray_start, "_LONGEST_FOLDER", len(str(tmp_path)) + 10)
+    monkeypatch.setattr(ray_start, "LONGEST_FOLDER", len(str(tmp_path)) + 10)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     start()
     assert asked["_temp_dir"] == str(tmp_path / "ray")

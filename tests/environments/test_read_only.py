@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from study.config import DataConfig
-from study.data.datasets import load_dataset
-from study.design import load_space, make_design
-from study.results.ledger import Ledger
+from study.designs.assembly import make_design
+from study.designs.catalogue import load_space
+from study.ledger.ledger import Ledger
+from study.recipes.contrastive.config import DataConfig
+from study.recipes.contrastive.data.datasets import load_dataset
 from tests.synthetic import fill, rise_and_fall
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,7 +68,7 @@ def test_its_json_is_complete(storage: Path) -> None:
 
 
 def test_status_needs_no_more(storage: Path) -> None:
-    done = command("study.results", "status", "--storage", str(storage))
+    done = command("study.commands.status", "--storage", str(storage))
     assert (done.returncode, done.stderr) == (0, "")
     assert "33 ok" in done.stdout
 
@@ -81,7 +82,7 @@ def test_what_has_to_be_written_is_one_sentence(arguments: list[str], storage: P
 
 
 def test_what_cannot_be_removed_or_synced_is_one_sentence(storage: Path) -> None:
-    done = command("study.results", "sync-mlflow", "--storage", str(storage))
+    done = command("study.commands.sync_mlflow", "--storage", str(storage))
     assert done.returncode == 2
     assert done.stderr.startswith("error: MLflow at sqlite:///")
     assert done.stderr.count("\n") == 1

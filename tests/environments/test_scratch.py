@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from study.scratch import remove_abandoned, scratch_folder
+from study.execution.scratch import remove_abandoned, scratch_folder
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def test_a_scratch_folder_goes_with_its_block_even_where_that_fails() -> None:
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     script = (
         f"import os, tempfile; tempfile.tempdir = {str(tmp_path)!r}\n"
-        "from study.scratch import scratch_folder\n"
+        "from study.execution.scratch import scratch_folder\n"
         "with scratch_folder() as folder:\n"
         "    (folder / 'file').write_text('x'); os.kill(os.getpid(), 9)"
     )

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from study.interrupts import Interrupts
+from study.execution.interrupts import Interrupts
 from study.outcome import FINAL_OUTCOMES, Outcome
+from study.rows import Row
 from tests.tiny_project import ROOT, rows, run_sweep, start_sweep
 
 
 def run_script(body: str) -> subprocess.CompletedProcess[str]:
     """A program of its own, as signal handlers belong to a whole process."""
-    script = "import os, signal, sys\nfrom study.interrupts import Interrupts\n" + textwrap.dedent(body)
+    script = "import os, signal, sys\nfrom study.execution.interrupts import Interrupts\n" + textwrap.dedent(body)
     return subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
@@ -116,7 +117,7 @@ def test_a_command_that_has_written_everything_keeps_its_exit_code_to_the_end() 
     """The interpreter's own end takes a while, and puts Python's handlers away first."""
     done = run_script("""
         import atexit
-        from study.command_line import run_main
+        from study.commands.streams import run_main
         atexit.register(lambda: signal.raise_signal(signal.SIGTERM))
         sys.exit(run_main(lambda: 4))
     """)
@@ -180,12 +181,22 @@ def _wait_for_a_result(sweep: "subprocess.Popen[str]", storage: Path) -> None:
         time.sleep(0.05)
 
 
-def _finish(storage: Path, arguments: tuple[str, ...], before: list[dict[str, object]]) -> None:
+def _finish(storage: Path, arguments: tuple[str, ...], before: list[Row]) -> None:
     """Run to the end: nothing finished ran again, and every key has one finding."""
-    kept = {row["key"]: row for row in before if Outcome(row["outcome"]) in FINAL_OUTCOMES}
+    kept = _findings(before)
     code, output = run_sweep(ROOT, *arguments, timeout=300)
     assert code == 0, output
-    after = [row for row in rows(storage, "smoke") if Outcome(row["outcome"]) in FINAL_OUTCOMES]
-    assert {row["key"]: row for row in after if row["key"] in kept} == kept
-    assert set(Counter(row["key"] for row in after).values()) == {1}
-    assert len(after) >= 33
+    after = rows(storage, "smoke")
+    findings = _findings(after)
+    assert {key: findings[key] for key in kept} == kept
+    assert set(Counter(row["key"] for row in after if Outcome(row["outcome"]) in FINAL_OUTCOMES).values()) == {1}
+    assert len(findings) >= 33
+
+
+def _findings(attempts: list[Row]) -> dict[str, Row]:
+    """What every finished replicate has; a column that only others fill says nothing."""
+    return {
+        row["key"]: {name: value for name, value in row.items() if value is not None}
+        for row in attempts
+        if Outcome(row["outcome"]) in FINAL_OUTCOMES
+    }

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from ray import cloudpickle
 
-from study.config import DataConfig
-from study.data.datasets import load_dataset
-from study.design import load_space, make_design
-from study.executors import PackTrainable, RoundSearcher, train_on_workers
-from study.progress import ProgressDisplay
-from study.results.ledger import Ledger
+from study.designs.assembly import make_design
+from study.designs.catalogue import load_space
+from study.execution.on_ray import PackTrainable, RoundSearcher, train_on_workers
+from study.execution.progress import ProgressDisplay
+from study.ledger.ledger import Ledger
+from study.recipes.contrastive.config import DataConfig
+from study.recipes.contrastive.data.datasets import load_dataset
 from tests.pseudo_terminal import CTRL_C, TerminalCommand
 from tests.synthetic import fill, known_design, open_state, rise_and_fall
 from tests.tiny_project import ROOT, environment, rows
@@ -50,7 +51,7 @@ class TestPickling:
         self, display: ProgressDisplay, tmp_path: Path
     ) -> None:
         state = open_state(Ledger.open(str(tmp_path), "known"), known_design())
-        state.on_round, state.on_halved = display.on_round, display.on_halved
+        state.on_proposal, state.on_halved = display.on_proposal, display.on_halved
         searcher = RoundSearcher(state, display.on_event, display.on_event)
         for thing in (searcher, PackTrainable, train_on_workers):
             assert cloudpickle.loads(cloudpickle.dumps(thing)) is not None

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.answer import answer
-from study.results.ledger import Ledger
-from study.results.store import Store
+from study.answers.answer import answer
+from study.ledger.ledger import Ledger
+from study.ledger.store import Store
 from tests.synthetic import fill, known_design, rise_and_fall
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,10 +18,10 @@ ROOT = Path(__file__).resolve().parents[2]
 READ_AND_WRITE = """
 import sys, zoneinfo
 from datetime import UTC, datetime
-from analysis.answer import answer
-from study.results.ledger import Ledger
-from study.results.schema import TABLES
-from study.results.store import Store
+from study.answers.answer import answer
+from study.ledger.ledger import Ledger
+from study.ledger.schema import TABLES
+from study.ledger.store import Store
 
 try:
     zoneinfo.ZoneInfo("UTC")

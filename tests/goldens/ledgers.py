@@ -20,15 +20,19 @@ from typing import Any
 import numpy as np
 from scipy import linalg
 
-from analysis.answer import to_json
-from analysis.fits import SearchEnd, slice_key
-from analysis.report import Report, make_report
-from study.config import ReplicateConfig, digest, flatten, from_json
-from study.design import Design, load_space, make_design
-from study.limit_seeking import SliceState
-from study.results.ledger import Ledger
-from study.searcher import Entry, RoundPlanner
-from study.space import RECIPE
+from study.answers.answer import to_json
+from study.answers.fits import SearchEnd, slice_key
+from study.answers.report import Report, make_report
+from study.designs.assembly import make_design
+from study.designs.catalogue import load_space
+from study.designs.design import Design
+from study.designs.space import SERIES
+from study.designs.values import digest, flatten, from_json
+from study.ledger.ledger import Ledger
+from study.planning.limit_state import SliceState
+from study.planning.planner import RoundPlanner
+from study.planning.proposals import Entry
+from study.recipes.contrastive.config import ReplicateConfig
 
 FOLDER = Path(__file__).parent
 LEDGERS_FILE = FOLDER / "ledgers.json"
@@ -121,9 +125,9 @@ def what_was_read(recorded: Recorded, ledger: Ledger) -> dict[str, Any]:
     ]
     return {
         "rows": {table: ledger.read(table).num_rows for table in TABLES},
-        "rounds": [len(round_) for round_ in ledger.rounds(recorded.study_hash)],
+        "rounds": [len(rows) for rows in ledger.proposals(recorded.study_hash).values()],
         "settled": len(settled),
-        "settled_digest": digest(sorted([key, row["outcome"], row["p"]] for key, row in settled.items())),
+        "settled_digest": digest(sorted([key, row["outcome"], row["metric.p"]] for key, row in settled.items())),
         "curves_digest": digest(sorted(curves, key=json.dumps)),
         "schema_versions": sorted({row["schema_version"] for row in settled.values()}),
     }
@@ -132,7 +136,7 @@ def what_was_read(recorded: Recorded, ledger: Ledger) -> dict[str, Any]:
 def digest_of(ledger: Ledger) -> Callable[[ReplicateConfig], str]:
     """The digest of the data set that a configuration trains on, by the rows of a ledger: no data set is needed."""
     rows = ledger.read("replicates").select(["config", "data_digest"]).to_pylist()
-    found = {_data_set(from_json(row["config"])): row["data_digest"] for row in rows}
+    found = {_data_set(from_json(ReplicateConfig, row["config"])): row["data_digest"] for row in rows}
     return lambda config: found[_data_set(config)]
 
 
@@ -155,10 +159,10 @@ class Replay:
     def of(cls, recorded: Recorded, ledger: Ledger) -> "Replay":
         design, digests = recorded.design(), digest_of(ledger)
         assert design.hash == recorded.study_hash
-        rows = ledger.rounds(design.hash)
+        rows = [*ledger.proposals(design.hash).values()]
         return cls(
             planner=RoundPlanner(design=design, digest_of=digests, replicates=design.replicates),
-            rounds=[[Entry.from_row(row, digests) for row in round_] for round_ in rows],
+            rounds=[[Entry.from_row(row, design.recipe.config_class, digests) for row in round_] for round_ in rows],
             rows=rows,
             settled=ledger.settled(),
         )
@@ -169,7 +173,7 @@ class Replay:
         keys = {entry.replicate.key for round_ in known for entry in round_}
         settled = {key: row for key, row in self.settled.items() if key in keys}
         entries = self.planner.next_round(known, settled)
-        return [entry.row(self.planner.design.hash, num_rounds) for entry in entries]
+        return [entry.row(self.planner.design.hash, f"{num_rounds:04d}") for entry in entries]
 
     def slice_states(self) -> tuple[SliceState, ...]:
         """How every search ended; empty where none is sought."""
@@ -197,12 +201,10 @@ def part_of_clusters(folder: Path) -> Ledger:
     whole, part = CLUSTERS.unpack(folder / "whole"), Ledger.open(str(folder / "part"), CLUSTERS.study)
     (row,) = whole.read("designs").to_pylist()
     design = json.loads(row["design"])
-    design["recipes"] = [recipe for recipe in design["recipes"] if recipe[0] in PART]
+    design["recipes"] = [series for series in design["recipes"] if series[0] in PART]
     part.record_design(row | {"design": json.dumps(design, sort_keys=True)})
-    for index, round_ in enumerate(whole.rounds(CLUSTERS.study_hash)):
-        part.record_round(
-            CLUSTERS.study_hash, index, [row for row in round_ if json.loads(row["cell"])[RECIPE] in PART]
-        )
+    for id_, rows in whole.proposals(CLUSTERS.study_hash).items():
+        part.record_proposal(CLUSTERS.study_hash, id_, [row for row in rows if json.loads(row["cell"])[SERIES] in PART])
     keys = {*part.read("rounds")["key"].to_pylist()}
     part.append_pack([row for row in whole.read("replicates").to_pylist() if row["key"] in keys], [])
     return part

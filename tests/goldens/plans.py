@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from study.config import ConfigError, Replicate, ReplicateConfig, digest, flatten
-from study.design import Design, find_studies, load_space, make_design, plan_size
-from study.searcher import RoundPlanner
+from study.designs.assembly import make_design
+from study.designs.catalogue import find_studies, load_space
+from study.designs.cost import plan_size
+from study.designs.design import Design
+from study.designs.values import digest, flatten
+from study.errors import ConfigError
+from study.planning.planner import RoundPlanner
+from study.recipes.contrastive.config import ReplicateConfig
 
 KEYS_FILE = Path(__file__).with_name("keys.json")
 DATA_DIGEST = "0123456789abcdef"
@@ -41,7 +46,7 @@ def replicate_keys(design: Design) -> list[str]:
     middle = {axis.path: axis.values[len(axis.values) // 2] for axis in design.nuisance}
     roles: tuple[tuple[Literal["tuning", "reported"], Any], ...] = (("tuning", first), ("reported", middle))
     return [
-        Replicate.of(design.resolve(point, setting, role), seed, DATA_DIGEST).key
+        design.recipe.replicate(design.resolve(point, setting, role), seed, DATA_DIGEST).key
         for point, (role, setting), seed in itertools.product(design.points(), roles, SEEDS)
     ]
 

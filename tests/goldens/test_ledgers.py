@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from analysis.report import Report, make_report
-from study.results.ledger import Ledger
+from study.answers.report import Report, make_report
+from study.ledger.ledger import Ledger
 from tests.goldens.ledgers import (
     ALL,
     BATCH,

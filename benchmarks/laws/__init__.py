@@ -1,1 +1,0 @@
-"""Every law against fresh Monte Carlo: ``python -m benchmarks.laws`` writes docs/theory-tables.md."""

@@ -1,0 +1,1 @@
+"""From a plan to rows of the ledger: the queue of packs, Ray, workers and their failures."""

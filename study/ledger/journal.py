@@ -1,0 +1,101 @@
+"""The journal of a ledger: numbered entries that say in which order a study came about.
+
+Tables hold what was measured, the journal what was decided and what counted: which design was registered, what was
+proposed and upon which knowledge, which results were accepted, which were set aside, what was tried again and what was
+forgotten. Workers write files of their own; the driver *adopts* them, so that settled results have one order. A ledger
+without a journal, or with files that nobody adopted, is read as it is: its files are adopted by the next driver, in the
+order of their times.
+
+An entry is a file ``journal/NUMBER.json``, written once and never changed. A later version may put one file in place of
+many: its name is the range of numbers, ``FIRST-LAST.json``, and it counts instead of those that it names.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from study.ledger.store import Store
+
+_FOLDER, _SUFFIX = "journal", ".json"
+
+
+class Kind(StrEnum):
+    """What an entry is about."""
+
+    DESIGN = "design"
+    PROPOSAL = "proposal"
+    ACCEPTED = "result accepted"
+    SET_ASIDE = "result set aside"
+    RETRY = "retry"
+    FORGOTTEN = "forgotten"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One entry: ``file`` is what it adopts, such as ``replicates/NAME.parquet``, ``details`` what its kind adds."""
+
+    number: int
+    kind: Kind
+    file: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Journal:
+    """Reads and appends; entries that were read once are not read again."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._entries: dict[int, Entry] = {}
+
+    def entries(self) -> list[Entry]:
+        """All entries, in order; one that cannot be read is as good as none, for what it adopts is adopted again."""
+        for name in self._store.names(_FOLDER, _SUFFIX):
+            stem = name.removesuffix(_SUFFIX)
+            if stem.isdigit() and int(stem) not in self._entries and (found := self._load(int(stem))) is not None:
+                self._entries[found.number] = found
+        return [self._entries[number] for number in sorted(self._entries)]
+
+    @property
+    def last(self) -> int:
+        """The number of the last entry, 0 where there is none."""
+        stems = (name.removesuffix(_SUFFIX) for name in self._store.names(_FOLDER, _SUFFIX))
+        return max((int(stem) for stem in stems if stem.isdigit()), default=0)
+
+    def append(self, kind: Kind, file: str = "", **details: Any) -> Entry:
+        """Write the next entry; another driver of this ledger may have taken its number."""
+        number = self.last + 1
+        while True:
+            entry = Entry(number=number, kind=kind, file=file, details=details)
+            text = {"number": number, "kind": kind, "file": file, "at": datetime.now(UTC).isoformat(), **details}
+            if self._store.write_new(_path(number), json.dumps(text, sort_keys=True).encode()):
+                self._entries[number] = entry
+                return entry
+            number += 1
+
+    def not_adopted(self, files: Iterable[str]) -> list[str]:
+        """Those of the files that no entry adopts."""
+        adopted = {entry.file for entry in self.entries()}
+        return [file for file in files if file not in adopted]
+
+    def _load(self, number: int) -> Entry | None:
+        data = self._store.read(_path(number))
+        try:
+            text = json.loads(data or b"")
+            kind = Kind(text.pop("kind"))
+            file, _ = text.pop("file"), text.pop("number")
+        except (ValueError, KeyError, AttributeError, TypeError):
+            return None
+        return Entry(number=number, kind=kind, file=file, details=text)
+
+
+def settled_order(entries: Sequence[Entry]) -> list[str]:
+    """The keys of accepted results, in the order in which they settled."""
+    keys = (key for entry in entries if entry.kind is Kind.ACCEPTED for key in entry.details["keys"])
+    return list(dict.fromkeys(keys))
+
+
+def _path(number: int) -> str:
+    return f"{_FOLDER}/{number:08d}{_SUFFIX}"

@@ -1,0 +1,18 @@
+"""CIFAR-10: 60,000 photographs of 32 x 32 pixels in 10 classes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from study.recipes.contrastive.data.sets import DataSource
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def _images(root: Path | None) -> "tuple[np.ndarray, ...]":
+    from study.recipes.contrastive.data.cifar import load_cifar
+
+    return load_cifar("cifar10", root)
+
+
+DATASET = DataSource(name="cifar10", num_classes=10, is_flippable=True, images=_images)
