@@ -1,44 +1,29 @@
-"""What the README says is what the code does."""
+"""The README is a landing page: short, and its answer is the one of the documentation."""
 
-import dataclasses
 import re
-import shlex
 from pathlib import Path
 
-import pytest
-
-from analysis.laws import setting_of
-from study.design import load_space, make_design
-from study.limits import LAWS
-from study.limits.__main__ import main
-from study.results.schema import markdown_table
-
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+MAX_BYTES = 10_000
 
 
-def between(text: str, name: str) -> str:
-    found = re.search(rf"<!-- {name} -->\n(.*?)\n?<!-- /{name} -->", text, re.DOTALL)
-    assert found is not None, f"README.md lacks the markers <!-- {name} --> and <!-- /{name} -->"
-    return found[1].strip()
+def answer_in(path: Path) -> str:
+    found = re.search(r"<!-- answer -->\n(.*?)<!-- /answer -->", path.read_text(), re.DOTALL)
+    assert found is not None, f"{path.name} lacks the markers <!-- answer --> and <!-- /answer -->"
+    return found[1]
 
 
-def test_the_table_of_columns_is_the_schema() -> None:
-    assert between(README.read_text(), "columns") == markdown_table("replicates")
+def test_it_is_read_in_a_few_minutes() -> None:
+    assert len(README.read_bytes()) <= MAX_BYTES
 
 
-def test_the_question_to_the_laws_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
-    (command,) = re.findall(r"^python -m study\.limits (.*)$", README.read_text(), re.MULTILINE)
-    assert main(shlex.split(command)) == 0
-    assert "state_evolution:" in capsys.readouterr().out
+def test_its_answer_is_that_of_the_page_of_answers() -> None:
+    assert "minimum batch" in answer_in(README)
+    assert answer_in(README) == answer_in(ROOT / "docs" / "explanation" / "answers.md")
 
 
-def test_the_predictions_in_the_table_of_laws_are_those_of_the_code() -> None:
-    rows = [line.split("|") for line in between(README.read_text(), "laws").splitlines()[2:]]
-    design = make_design(load_space("augmentation_limit"), dataset="clusters")
-    for recipe, row in zip(design.recipes, rows, strict=True):
-        point = next(point for point in design.points() if point["recipe"] == recipe.name)
-        name, predicted = re.findall(r"`(\w+)` ([\d.]+)", row[3])[0]
-        setting = setting_of(design.resolve(point, {}, "reported"), is_tuned=False)
-        value = LAWS[name].predict(dataclasses.replace(setting, sigma=None)).value
-        # Rounding to two decimals, and what another CPU makes of weights that are searched in single precision.
-        assert value == pytest.approx(float(predicted), abs=0.01), recipe.name
+def test_it_leads_to_every_part_of_the_documentation() -> None:
+    text = README.read_text()
+    for part in ("tutorial", "how-to", "reference", "explanation", "glossary"):
+        assert f"](docs/{part}" in text, part

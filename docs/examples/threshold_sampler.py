@@ -8,7 +8,7 @@ import random
 
 import optuna
 
-from study.optuna_sampler import ThresholdSampler
+from study.planning.optuna_sampler import ThresholdSampler
 
 TRUE_THRESHOLD = 37.0
 noise = random.Random(1)
