@@ -156,6 +156,7 @@ def design_row(design: Design, **changes: Any) -> dict[str, Any]:
         "dirty": False,
         "created_at": STARTED - timedelta(hours=1),
         "entry_point": design.recipe.address,
+        "first_variant": design.is_first_variant,
     }
     return row | changes
 

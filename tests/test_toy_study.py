@@ -1,5 +1,6 @@
 """A recipe of thirty lines runs a whole study: the platform asks nothing of a recipe that a toy cannot answer."""
 
+import dataclasses
 import inspect
 import json
 from pathlib import Path
@@ -9,10 +10,11 @@ import pytest
 from study.answers.answer import StudyAnswer, answer, to_json
 from study.answers.figures import draw_answer, figure_bytes
 from study.answers.report import make_report
+from study.designs.assembly import make_design
 from study.ledger.ledger import Ledger
 from study.testing import toy
 from study.tracking.mlflow_runs import Tracker
-from tests.toy_study import open_toy, run_toy, toy_design
+from tests.toy_study import SPACE, open_toy, run_toy, toy_design
 
 # Where the noiseless curve rises through half of its height, by its formula.
 TRUTH = 12.0
@@ -81,7 +83,7 @@ def test_a_finished_study_runs_nothing(ledger: Ledger) -> None:
 
 def test_a_study_without_data_set_or_horizon_names_none(ledger: Ledger, result: StudyAnswer) -> None:
     text = make_report(ledger).text
-    assert text.startswith(f"toy (default) · design {toy_design().hash} · commit ")
+    assert text.startswith(f"toy · design {toy_design().hash} · commit ")
     assert "minimum size" in text
     assert to_json(result)["dataset"] == ""
 
@@ -106,3 +108,12 @@ def test_a_design_row_says_what_a_reader_needs_without_the_search_space(ledger: 
     score = json.loads(row["metrics"])["score"]
     assert (score["chance"], score["broken"], score["has_before"]) == (0.0, "low", True)
     assert score["meaning"]
+
+
+def test_another_recipe_of_the_same_configuration_has_keys_and_designs_of_its_own() -> None:
+    class Other(toy.Toy):
+        address = "somewhere.else:TOY"
+
+    other = dataclasses.replace(SPACE, recipe=Other())
+    assert make_design(other).hash != toy_design().hash
+    assert Other().key(toy.ToyConfig(), 1, "") != toy.TOY.key(toy.ToyConfig(), 1, "")

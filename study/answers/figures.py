@@ -137,7 +137,8 @@ def _draw_curve(ax: Axes, result: StudyAnswer, part: Slice) -> None:
     if len(part.untuned):
         untuned = mean_curve(part.untuned, axis, design, part.criterion)
         setting = ", ".join(f"{_short(path)} {value:g}" for path, value in part.untuned_setting.items())
-        label = f"untuned: {setting}, validation split"
+        split = f", {design.tuning_split} split" if design.tuning_split else ""
+        label = f"untuned: {setting}{split}"
         ax.plot(untuned[axis], untuned["mean"], ":", color="0.55", lw=1.3, marker="x", ms=4, label=label)
     if len(part.frame):
         means = mean_curve(part.frame, axis, design, part.criterion)

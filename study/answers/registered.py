@@ -14,7 +14,7 @@ from study.designs.space import Flank, Series
 from study.designs.values import with_values
 from study.interface.recipe import Recipe
 from study.ledger.ledger import Ledger
-from study.ledger.names_on_disk import recipe_of
+from study.ledger.names_on_disk import FIRST_VARIANT, recipe_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +24,13 @@ class RegisteredDesign:
     ``axes`` hold the designed values: where ``is_sought`` those of stage one, and the points are in the data.
     ``flank`` is the crossing that the study asks for; in a ``is_plane`` design it is a boundary over both axes.
     ``dataset`` is empty where the recipe has none; ``dataset_fallback`` is the one that its first run asked for and
-    that could not be had.
+    that could not be had. ``tuning_split`` is what nuisances
+    were tuned on, empty where that is nothing of its own.
     """
 
     study: str
     variant: str
+    is_first_variant: bool
     hash: str
     recipe: Recipe[Any]
     commit: str
@@ -37,6 +39,7 @@ class RegisteredDesign:
     created_at: pd.Timestamp
     dataset: str
     dataset_fallback: str | None
+    tuning_split: str
     axes: tuple[Axis, ...]
     nuisance: tuple[Axis, ...]
     series: tuple[Series, ...]
@@ -71,12 +74,13 @@ def load_design(ledger: Ledger, study_hash: str | None = None) -> RegisteredDesi
         raise ValueError(f"no design {study_hash or ''} in {ledger.store.shown}: run the study first")
     row = designs.iloc[-1]
     canonical = json.loads(row["design"])
-    recipe = recipe_of(row["entry_point"])
+    recipe, is_first = recipe_of(row["entry_point"]), row["first_variant"]
     axes = tuple(map(Axis.read, canonical["scientific"]))
     works_at_once = recipe.quantity(axes[0].path).works_at_once
     return RegisteredDesign(
         study=row["study"],
         variant=row["variant"],
+        is_first_variant=row["variant"] == FIRST_VARIANT if pd.isna(is_first) else bool(is_first),
         hash=row["study_hash"],
         recipe=recipe,
         commit=row["commit"] or "",
@@ -85,6 +89,7 @@ def load_design(ledger: Ledger, study_hash: str | None = None) -> RegisteredDesi
         created_at=row["created_at"],
         dataset=dataset_of(recipe, with_values(recipe.config_class(), canonical["config"])),
         dataset_fallback=None if pd.isna(row["dataset_fallback"]) else row["dataset_fallback"],
+        tuning_split=canonical["tuning"].get(recipe.split_path, ""),
         axes=axes,
         nuisance=tuple(map(Axis.read, canonical["nuisance"])),
         series=tuple(map(Series.read, canonical.get("recipes", ()))),

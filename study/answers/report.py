@@ -64,7 +64,7 @@ def word_answer(result: StudyAnswer) -> list[str]:
     finished = sum(result.counts.get(name, 0) for name in FINAL_OUTCOMES)
     others = ", ".join(f"{number} {name}" for name, number in sorted(result.counts.items()) if name != "ok")
     header = [
-        design.study + ("" if design.variant == "learning" else f" ({design.variant})"),
+        design.study + ("" if design.is_first_variant else f" ({design.variant})"),
         *([result.dataset_words] if design.dataset else []),
         f"design {design.hash}" + (" (exploratory: --set changed it)" if design.is_exploratory else ""),
         _commit(design.commit, design.dirty),
@@ -146,7 +146,8 @@ def _word_slice(result: StudyAnswer, part: Slice) -> list[str]:
     if len(part.untuned):
         setting = ", ".join(f"{path.rpartition('.')[2]} {value:g}" for path, value in part.untuned_setting.items())
         untuned = mean_curve(part.untuned, axis, design, part.criterion)
-        lines.append(f"{quantity} untuned ({setting}, validation split): " + _points(untuned, axis))
+        split = f", {design.tuning_split} split" if design.tuning_split else ""
+        lines.append(f"{quantity} untuned ({setting}{split}): " + _points(untuned, axis))
     if part.at_edge:
         cells = ", ".join(f"{x:g}" for x in part.at_edge)
         lines.append(f"{tuned} at edge: the best value tried at {unit} {cells} has no tried neighbour on one side")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Literal
 
 from study.commands.streams import show
 from study.designs.catalogue import find_studies, load_space
@@ -64,7 +65,7 @@ def print_plan(design: Design, replicates: int, as_json: bool) -> None:
         _show_part(
             "round 0",
             f"{count(size.num_tuning, 'replicate')}: every nuisance setting of every point with "
-            f"{count(design.tuning_seeds, 'seed')}, validation split",
+            f"{count(design.tuning_seeds, 'seed')}{_split(design, 'tuning')}",
         )
         _show_part(
             "then",
@@ -72,19 +73,24 @@ def print_plan(design: Design, replicates: int, as_json: bool) -> None:
         )
         _show_part(
             "then",
-            f"{size.num_reported:,}: every point at its best setting with {count(replicates, 'fresh seed')}, "
-            "test split",
+            f"{size.num_reported:,}: every point at its best setting with {count(replicates, 'fresh seed')}"
+            f"{_split(design, 'reported')}",
         )
     else:
         _show_part(
             "round 0",
-            f"{count(size.num_reported, 'replicate')}: every point with {count(replicates, 'seed')}, test split",
+            f"{count(size.num_reported, 'replicate')}: every point with {count(replicates, 'seed')}"
+            f"{_split(design, 'reported')}",
         )
     if design.is_sought:
         _print_rule(design, size)
     horizons = dict.fromkeys(design.recipe.horizon(design.resolve(p, {}, "reported")) for p in design.points())
     of = f" of {', '.join(horizons)}" if any(horizons) else ""
     _show_part("cost", count_range(size.least, size.greatest, "replicate") + of)
+
+
+def _split(design: Design, role: Literal["tuning", "reported"]) -> str:
+    return f", {split}" if (split := design.split(role)) else ""
 
 
 def _print_rule(design: Design, size: PlanSize) -> None:

@@ -78,6 +78,7 @@ def _applied(
         flank=space.flank,
         plane=space.plane,
         is_exploratory=bool(overrides),
+        is_first_variant=variant == next(iter(space.variants)),
     )
 
 

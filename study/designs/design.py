@@ -65,6 +65,7 @@ class Design:
     flank: Flank
     plane: bool
     is_exploratory: bool
+    is_first_variant: bool = True
 
     def __post_init__(self) -> None:
         sought = [axis.is_sought for axis in self.scientific]
@@ -102,6 +103,7 @@ class Design:
             "further_criteria": [criterion.canonical() for criterion in self.further_criteria],
             "flank": "" if self.flank == "rising" else self.flank,
             "plane": self.plane,
+            "entry_point": self.recipe.identity,
         }
         return {name: parts for name, parts in later.items() if parts} | {
             "study": self.study,
@@ -120,6 +122,12 @@ class Design:
     def dataset(self) -> str:
         """The name of the data set, empty where the recipe has none."""
         return dataset_of(self.recipe, self.config)
+
+    def split(self, role: Literal["tuning", "reported"]) -> str:
+        """The split that replicates of a role are judged on, in words; empty where the recipe has none."""
+        path = self.recipe.split_path
+        extra = self.tuning if role == "tuning" else {}
+        return f"{extra.get(path, flatten(self.config)[path])} split" if path else ""
 
     @property
     def hash(self) -> str:

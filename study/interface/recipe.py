@@ -54,8 +54,8 @@ class Recipe(Generic[ConfigT]):
     """What is run with one seed. ``address`` is where workers find it, such as ``package.module:NAME``.
 
     ``dataset_path`` is the configuration path of the data set's name, empty where there is none, and ``stand_in`` the
-    data set that needs no download; ``horizon_path`` is the path of how long a replicate trains. ``reading_names`` are
-    those of all readings that :meth:`readings` may give.
+    data set that needs no download; ``split_path`` is the path of the split that a replicate is judged on, and
+    ``horizon_path`` that of how long it trains. ``reading_names`` are those of all that :meth:`readings` may give.
     """
 
     address: ClassVar[str]
@@ -64,6 +64,7 @@ class Recipe(Generic[ConfigT]):
     quantities: Mapping[str, Quantity] = {}
     dataset_path: str = ""
     stand_in: str = ""
+    split_path: str = ""
     horizon_path: str = ""
     reading_names: tuple[str, ...] = ()
 
@@ -153,11 +154,18 @@ class Recipe(Generic[ConfigT]):
         """What an axis is called: by its path, where nothing is declared."""
         return self.quantities.get(path, Quantity(label=path, unit=path))
 
+    @property
+    def identity(self) -> str:
+        """What tells this recipe's keys and designs from those of others with the same configurations."""
+        return self.address
+
     def key(self, config: ConfigT, seed: int, data_digest: str) -> str:
         """The identity of a replicate: equal keys mean equal numbers, so a finished key is never run again."""
         method = self.method(config)
+        named = {"recipe": self.identity} if self.identity else {}
         return digest(
-            {
+            named
+            | {
                 "trainer": method.name,
                 "numerics": method.numerics,
                 "config": canonical(config),

@@ -6,6 +6,8 @@ from study.interface.recipe import Recipe, find_recipe
 
 # Ledgers from before designs named what they run hold replicates of this recipe alone.
 FIRST_RECIPE = "study.recipes.contrastive.recipe:CONTRASTIVE"
+# What the first variant of every study was called then.
+FIRST_VARIANT = "learning"
 
 # The code's name of a thing: its name in designs and rows.
 ON_DISK = {

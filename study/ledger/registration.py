@@ -15,6 +15,7 @@ def design_row(design: Design, provenance: Provenance, asked_for: str) -> dict[s
         "study": design.study,
         "variant": design.variant,
         "design": json.dumps(design.canonical(), sort_keys=True),
+        "first_variant": design.is_first_variant,
         "exploratory": design.is_exploratory,
         "commit": provenance.commit,
         "dirty": provenance.dirty,

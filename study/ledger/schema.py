@@ -106,6 +106,7 @@ DESIGNS = (
     _c("commit", _TEXT, "git commit when the design was first run"),
     _c("dirty", _BOOL, "whether the code differed from it"),
     _needed("created_at", _TIME, "first run"),
+    _c("first_variant", _BOOL, "whether the variant is the study's first; null before schema 4"),
     _c("entry_point", _TEXT, "the recipe that runs its replicates, as package.module:NAME; null before schema 4"),
     _c("axes", _TEXT, "what every axis is called, its unit, scale and crossings, as JSON; null before schema 4"),
     _c("metrics", _TEXT, "meaning, unit, chance and direction of every metric, as JSON; null before schema 4"),

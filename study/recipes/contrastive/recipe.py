@@ -37,7 +37,10 @@ class Contrastive(Recipe[ReplicateConfig]):
     quantities = QUANTITIES
     dataset_path = "data.name"
     stand_in = "digits"
+    split_path = "evaluation.split"
     horizon_path = "horizon.length"
+    # Its keys and designs are older than names of recipes.
+    identity = ""
     reading_names = ("knn", "from_moments", "escapes")
 
     def start(self, pack: Sequence[Replicate[ReplicateConfig]], data: "Dataset", context: Context) -> Run:
