@@ -214,7 +214,7 @@ def _print_answer(
             # Before anything is drawn or written: the answer is there whatever becomes of its files.
             show(report.text)
             if earlier is not None:
-                show(f"an answer on digits stood in for this one before: {earlier}")
+                show(f"an answer on {design.recipe.stand_in} stood in for this one before: {earlier}")
             show(f"compare: {_mlflow_command(options)}")
             sys.stdout.flush()
             interrupts.answer_is_out(exit_code)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from study.execution.task_run import run_task
 from study.ledger.attempts import MAX_ATTEMPTS
 from study.ledger.journal import Journal, Kind, settled_order
 from study.ledger.ledger import Ledger
@@ -82,6 +83,20 @@ def test_an_entry_that_cannot_be_read_is_made_again(ledger: Ledger) -> None:
     again = Ledger(ledger.store)
     again.adopt(again.attempts())
     assert {*settled_order(Journal(ledger.store).entries())} == {*wanted}
+
+
+def test_what_a_worker_writes_after_the_ledger_was_read_is_adopted_once_it_is_read(ledger: Ledger) -> None:
+    state = open_toy(ledger)
+    run_toy(state, max_packs=1)
+    reader = Ledger(ledger.store)
+    read_before = reader.attempts()
+    task = state.next_task(is_idle=True)
+    assert task is not None
+    run_task(task)
+    reader.adopt(read_before)
+    assert Kind.SET_ASIDE not in kinds(ledger)
+    reader.adopt(reader.attempts())
+    assert {*settled_order(Journal(ledger.store).entries())} == Ledger(ledger.store).settled().keys()
 
 
 def test_two_drivers_of_one_ledger_take_numbers_of_their_own(tmp_path: Path) -> None:

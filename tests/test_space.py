@@ -32,7 +32,11 @@ SOUGHT = Axis(path="batch.train", values=(4, 16, 64), steps_per_octave=2, multip
 class OtherWords(Contrastive):
     """The same runs along axes that are called otherwise."""
 
+    address = f"{__name__}:OTHER_WORDS"
     quantities: ClassVar = {BATCHES.path: Quantity(label="other words", unit="other words")}
+
+
+OTHER_WORDS = OtherWords()
 
 
 def combinations(space: SearchSpace) -> Iterator[tuple[str, str, str]]:
@@ -177,7 +181,7 @@ class TestDesign:
             {"budget": Budget(tuning_seeds=2, replicates=50)},
             {"budget": Budget(tuning_seeds=2, precision=0.1, max_replicates=9, round_replicates=2)},
             {"question": "Is it the words?"},
-            {"recipe": OtherWords()},
+            {"recipe": OTHER_WORDS},
             {"profiles": {"laptop": {}, "cluster": {"model.width": 32}}},
         ],
     )
@@ -395,14 +399,15 @@ class TestPlanSize:
 
 def test_what_goes_with_a_value_of_an_axis_is_set_there_and_nowhere_else() -> None:
     methods = Axis(path="trainer", values=("transfusion", "supervised"), also={"supervised": {"batch.train": 8}})
+    widths = Axis(path="model.width", values=(8, 16))
     rank = Criterion(metric="effective_rank", fraction=0.5)
-    space = search_space(scientific=(methods,), nuisance=(), criterion=rank)
+    space = search_space(scientific=(widths, methods), nuisance=(), criterion=rank)
     design = make_design(space)
     sizes = {point["trainer"]: design.resolve(point, {}, "reported").batch.train for point in design.points()}
     assert sizes == {"transfusion": space.config.batch.train, "supervised": 8}
     with pytest.raises(ConfigError, match=r"batch\.train goes with an axis or series of known"):
         make_design(space, overrides={"batch.train": 16})
-    plain = dataclasses.replace(space, scientific=(dataclasses.replace(methods, also={}),))
+    plain = dataclasses.replace(space, scientific=(widths, dataclasses.replace(methods, also={})))
     assert make_design(plain).hash != design.hash
 
 

@@ -1,5 +1,6 @@
 """Complete files on a disk and in an object store: the same promises in both."""
 
+import errno
 import os
 import re
 import threading
@@ -170,3 +171,17 @@ class TestUrl:
         with pytest.raises(ConfigError) as caught:
             Store(uri).check_writable()
         assert not re.search("user:secret", str(caught.value))
+
+
+def test_a_file_that_is_there_stays_also_where_a_disk_has_no_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    store = Store(str(tmp_path))
+    assert store.write_new("journal/1.json", b"first")
+    assert not store.write_new("journal/1.json", b"second")
+    assert store.read("journal/1.json") == b"first"
+    assert [file.name for file in (tmp_path / "journal").iterdir()] == ["1.json"]

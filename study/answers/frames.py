@@ -32,7 +32,9 @@ def replicates_frame(ledger: Ledger, study_hash: str) -> pd.DataFrame:
     for entry in ledger.planned(study_hash):
         place = {name: entry[name] for name in ("round", "role", "cell", "nuisance")}
         values = {**json.loads(entry["cell"]), **json.loads(entry["nuisance"])}
-        rows.append({**place, **values, "key": entry["key"], "seed": entry["seed"], **settled.get(entry["key"], {})})
+        # An axis may be called as a column that is not looked at here, such as steps.
+        row = {name: value for name, value in settled.get(entry["key"], {}).items() if name not in values}
+        rows.append({**place, **values, "key": entry["key"], "seed": entry["seed"], **row})
     frame = pd.DataFrame(rows, columns=None if rows else ["round", "role", "cell", "nuisance", "key", "seed"])
     return frame if "outcome" in frame else frame.assign(outcome=None)
 

@@ -9,6 +9,7 @@ from study.designs.design import Design, dataset_of
 from study.designs.space import SearchSpace
 from study.designs.values import Scalar, Values, with_values
 from study.errors import ConfigError, first_line, unknown_name_sentence
+from study.interface.recipe import find_recipe
 
 
 def make_design(
@@ -22,8 +23,9 @@ def make_design(
     """Apply a variant, a profile, a data set and overrides to a search space.
 
     Raises :class:`ConfigError` for unknown names, values out of range, overrides of an axis, a declaration that makes
-    no design, and a criterion whose metric the replicates do not report.
+    no design, a recipe that workers would not find, and a criterion whose metric the replicates do not report.
     """
+    _check_address(space)
     try:
         design = _applied(space, variant, profile, dataset, dict(overrides or {}))
     except AssertionError as error:
@@ -96,6 +98,16 @@ def _dataset(space: SearchSpace, variant: str, asked: str | None) -> str:
     if dataset not in admitted:
         raise ConfigError(f"variant {variant} of {space.name} takes --dataset {' or '.join(admitted)}, not {dataset}")
     return dataset
+
+
+def _check_address(space: SearchSpace) -> None:
+    """Raise :class:`ConfigError` where workers, who have the address alone, would run another recipe or none."""
+    address = getattr(space.recipe, "address", "")
+    if find_recipe(address) is not space.recipe:
+        raise ConfigError(
+            f"{address} is another recipe than that of {space.name}, and workers would run that one: name the module "
+            "and the variable of this one in its address"
+        )
 
 
 def _check_criteria(design: Design) -> None:

@@ -70,6 +70,9 @@ class Design:
     def __post_init__(self) -> None:
         sought = [axis.is_sought for axis in self.scientific]
         width = 2 if self.plane else 1
+        for axis in self.scientific[:width]:
+            has_words = any(isinstance(value, str) for value in axis.values)
+            assert not has_words, f"{self.study}: a limit lies along numbers, and {axis.path} takes words"
         assert len(sought) >= width, f"{self.study}: a plane has two axes"
         assert not any(sought[width:]), f"{self.study}: a limit is sought along the first axis, a plane's first two"
         assert sought[0] or not any(sought), f"{self.study}: the limit in a plane is that of its first axis"

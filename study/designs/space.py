@@ -13,6 +13,11 @@ from study.interface.recipe import Recipe
 
 # What a cell's series is called beside the paths of its point; no configuration path is called so. Ledgers hold it.
 SERIES = "recipe"
+# Columns of tables of replicates and of means, which hold the values of axes under their paths as well.
+RESERVED = frozenset(
+    {SERIES, "round", "role", "cell", "nuisance", "key", "attempt", "seed", "outcome", "config", "started_at"}
+    | {"value", "mean", "std", "count"}
+)
 Flank = Literal["rising", "falling", "both"]
 
 
@@ -141,7 +146,9 @@ class SearchSpace:
 
     def _check_paths(self) -> None:
         """Assert that every path is one of the configuration, and every axis of a type that it can be."""
-        known = field_types(self.recipe.config_class)
+        wanted = self.recipe.config_class
+        known = field_types(wanted)
+        assert isinstance(self.config, wanted), f"{self.name}: its config must be a {wanted.__name__}, as of its recipe"
         parts: tuple[SearchSpace | Variant, ...] = (self, *self.variants.values())
         nuisance = [axis for part in parts for axis in part.nuisance or ()]
         axes = [*(axis for part in parts for axis in part.scientific or ()), *nuisance]
@@ -159,6 +166,8 @@ class SearchSpace:
             assert len(axis.values) >= 3, f"{self.name}: a nuisance needs at least 3 values per cell"
             assert known[axis.path] is float, f"{self.name}: a nuisance is a float on a log axis"
         for axis in axes:
+            is_free = axis.path not in RESERVED
+            assert is_free, f"{self.name}: an axis cannot be called {axis.path}, as a column of tables is"
             is_whole = axis.is_sought and known[axis.path] is int
             assert axis.multiple > 0 or not is_whole, f"{axis.path}: a linear or whole-number axis names its multiple"
 

@@ -21,15 +21,22 @@ ConfigT = TypeVar("ConfigT")
 
 @functools.cache
 def field_types(config_class: type, prefix: str = "") -> dict[str, Any]:
-    """Every settable path of a configuration class with its type, such as ``{"batch.train": int, ...}``."""
+    """Every settable path of a configuration class with its type, such as ``{"batch.train": int, ...}``.
+
+    Raises :class:`ConfigError` for a field without a default, and for one of a type that no value has.
+    """
     found: dict[str, Any] = {}
     hints = typing.get_type_hints(config_class)
     for item in dataclasses.fields(config_class):
-        hint = hints[item.name]
+        hint, name = hints[item.name], f"{config_class.__name__}.{item.name}"
+        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{name} needs a default: keys of replicates hold what differs from it")
         if dataclasses.is_dataclass(hint):
             found |= field_types(typing.cast(type, hint), f"{prefix}{item.name}.")
-        else:
+        elif hint in typing.get_args(Scalar) or typing.get_origin(hint) is Literal:
             found[prefix + item.name] = hint
+        else:
+            raise ConfigError(f"{name} must be a bool, int, float, str, Literal or dataclass of these, not {hint}")
     return found
 
 
@@ -58,7 +65,9 @@ def parse_value(config_class: type, path: str, text: str) -> Scalar:
     Raises :class:`ConfigError` with the nearest path for an unknown one and the expected type for a wrong one.
     """
     hint = _type_of(config_class, path)
-    if typing.get_origin(hint) is Literal or hint is str:
+    if typing.get_origin(hint) is Literal:
+        return next((choice for choice in typing.get_args(hint) if str(choice) == text), text)
+    if hint is str:
         return text
     if hint is bool:
         lowered = text.lower()
@@ -92,7 +101,7 @@ def with_values(config: ConfigT, values: Values) -> ConfigT:
         if typing.get_origin(hint) is Literal:
             choices = typing.get_args(hint)
             if value not in choices:
-                raise ConfigError(f"{path} takes one of {', '.join(choices)}, not {value!r}")
+                raise ConfigError(f"{path} takes one of {', '.join(map(str, choices))}, not {value!r}")
             continue
         accepts_int = hint is float and isinstance(value, int) and not isinstance(value, bool)
         if type(value) is not hint and not accepts_int:

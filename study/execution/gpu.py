@@ -27,10 +27,10 @@ def gpu_memory() -> int:
 
 
 def gpu_name() -> str:
-    """The name of the first visible GPU."""
+    """The name of the GPU that torch takes by itself in this process: its own where several workers see all."""
     import torch
 
-    return torch.cuda.get_device_name(0)
+    return torch.cuda.get_device_name()
 
 
 def free_gpu_memory() -> None:

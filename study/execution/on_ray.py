@@ -1,4 +1,4 @@
-"""Packs on Ray: a reused Tune actor (inline) or a nested Ray Train run (train), fed round by round."""
+"""Packs on Ray: a reused Tune actor (inline) or a nested Ray Train run (train), fed proposal by proposal."""
 
 import dataclasses
 import logging
@@ -140,7 +140,7 @@ def _fit(task: PackTask, number: int) -> None:
 
 
 class RoundSearcher(Searcher):
-    """Feeds the packs of recorded rounds to Tune; returns None while a round is open and ends when the plan does."""
+    """Feeds the packs of recorded proposals to Tune; returns None while one is open and ends when the plan does."""
 
     def __init__(self, state: SweepState, on_event: Callable[[], None], on_pack_end: Callable[[], None]) -> None:
         super().__init__(metric="fraction", mode="max")
@@ -270,7 +270,7 @@ def _memory_of_worker(settings: TaskSettings, width: int, *, is_local: bool) -> 
 
 
 def run_rounds(state: SweepState, width: int, on_event: Callable[[], None], on_pack_end: Callable[[], None]) -> None:
-    """Run a sweep's rounds to their end in one ``Tuner.fit``, ``width`` packs at a time."""
+    """Run a sweep to its end in one ``Tuner.fit``, ``width`` packs at a time."""
     settings = state.settings
     trainable: Any
     if settings.executor == "inline":

@@ -1,4 +1,4 @@
-"""Where a sweep stands: recorded rounds against the ledger, and the packs still to run. Knows no executor."""
+"""Where a sweep stands: recorded proposals against the ledger, and the packs still to run. Knows no executor."""
 
 import math
 import statistics
@@ -33,13 +33,13 @@ MAX_TROUBLES = 5
 
 @dataclass
 class SweepState:
-    """Hands out packs of the open round, then asks the planner for the next round and records it.
+    """Hands out packs of what was proposed, then asks the planner for the next proposal and records it.
 
-    Resuming is nothing special: what recorded rounds lack is handed out first. A pack that was interrupted is tried
+    Resuming is nothing special: what recorded proposals lack is handed out first. A pack that was interrupted is tried
     again in the same sweep; after any other failure its members are tried alone. One that fails alone is left to the
     next command; the environment may end it ``MAX_ATTEMPTS`` times in every command, and a sweep stops where it does
     nothing else any more (``trouble`` says why). With ``is_retry`` what failed for good is tried once more. The
-    design is registered by ``design_row`` with its first round, so that a sweep that ends before it leaves nothing
+    design is registered by ``design_row`` with its first proposal, so that a sweep that ends before it leaves nothing
     behind.
     """
 
@@ -106,7 +106,7 @@ class SweepState:
         return list(unsettled.values())
 
     def next_task(self, *, is_idle: bool) -> PackTask | None:
-        """The next pack, or None: then the sweep is over if nothing is running, else the round is still open."""
+        """The next pack, or None: then the sweep is over if nothing is running, else replicates are still open."""
         if self.trouble:
             return None
         if self._queue and time.monotonic() < self.deadline:
@@ -138,7 +138,7 @@ class SweepState:
         return not self.open_replicates() and self.planner.propose(self.proposals, self.settled) is None
 
     def slice_states(self) -> tuple[SliceState, ...]:
-        """How far the search in every slice came; empty where none is sought or a round is still open."""
+        """How far the search in every slice came; empty where none is sought or replicates are open."""
         return () if self.open_replicates() else self.planner.limits(self.proposals, self.settled)
 
     def unsettled_slices(self) -> tuple[SliceState, ...]:
@@ -157,7 +157,7 @@ class SweepState:
     def _fill_queue(self) -> bool:
         open_ = self.open_replicates()
         if open_:
-            # A command that died between a design's first round and the design left the round alone.
+            # A command that died between a design's first proposal and the design left the proposal alone.
             self.ledger.record_design(self.design_row)
         else:
             based_on = self.ledger.adopt(self.attempts)
@@ -304,7 +304,7 @@ class SweepState:
         return done + running
 
     def seconds_left(self) -> float | None:
-        """Time left at the pace of this sweep, counting the rounds still to come; None before there is a pace."""
+        """Time left at the pace of this sweep, counting what is still to come; None before there is a pace."""
         done = self._work_done()
         gained, elapsed = done - self._work_at_start, time.monotonic() - self._started
         if gained <= 0 or elapsed < 5:

@@ -18,6 +18,7 @@ from study.ledger.artifacts import Artifacts
 from study.ledger.ledger import Ledger
 from study.ledger.provenance import cpu_model
 from study.ledger.store import Store
+from study.outcome import MEASURED_OUTCOMES
 from study.rows import before_column, metric_column
 
 
@@ -90,6 +91,8 @@ class TaskRun:
         for result, attempt in zip(results, task.attempts, strict=True):
             undeclared = sorted({*result.metrics, *result.before} - declared)
             assert not undeclared, f"{task.settings.recipe} returns metrics that it does not declare: {undeclared}"
+            lacking = _lacking(task, result)
+            assert not lacking, f"{task.settings.recipe} does not return metrics that it reports: {lacking}"
             row = attempt_row(task, result.replicate, attempt, result.outcome, self._started)
             row |= {metric_column(name): value for name, value in result.metrics.items()}
             row |= {before_column(name): value for name, value in result.before.items()}
@@ -113,6 +116,15 @@ class TaskRun:
         for index, (replicate, keep) in enumerate(zip(self._task.replicates, self._task.keep_models, strict=False)):
             if keep and (model := self._run.model(index)) is not None:
                 self._artifacts.save_model(replicate.key, model)
+
+
+def _lacking(task: PackTask, result: Result) -> list[str]:
+    """What a measured replicate should have reported and did not: its row would not count as a finding."""
+    if result.outcome not in MEASURED_OUTCOMES:
+        return []
+    reported = task.recipe.reported(result.replicate.config)
+    before = [f"{name} before training" for name in reported.judged - result.before.keys()]
+    return sorted([*(reported.at_end - result.metrics.keys()), *before])
 
 
 def run_task(task: PackTask) -> None:

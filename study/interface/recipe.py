@@ -83,7 +83,7 @@ class Recipe(Generic[ConfigT]):
 
     def data_key(self, config: ConfigT) -> Hashable:
         """What the data of a configuration depend on: they are loaded once for equal values."""
-        return None
+        return flatten(config)[self.dataset_path] if self.dataset_path else None
 
     def load(self, config: ConfigT, data_root: str | None) -> Data:
         """The data of a configuration; :class:`ConfigError` where they cannot be had."""
@@ -93,7 +93,9 @@ class Recipe(Generic[ConfigT]):
         """Raise :class:`ConfigError` where a replicate could not run on these data by so many workers."""
 
     def of_dataset(self, name: str) -> Values:
-        """What a configuration needs to run on a data set, beside its defaults."""
+        """What a configuration needs to run on a data set, beside its defaults; :class:`ConfigError` without any."""
+        if not self.dataset_path:
+            raise ConfigError(f"{self.address} has no data sets: leave out --dataset")
         return {self.dataset_path: name}
 
     def together(self, config: ConfigT) -> str:
@@ -105,7 +107,7 @@ class Recipe(Generic[ConfigT]):
         return 0.0
 
     def cost(self, config: ConfigT, data: Any, num_workers: int) -> Cost:
-        """What a pack of this configuration takes of each of its workers."""
+        """What a pack of this configuration takes of each of its workers; ``data`` is None where none are loaded."""
         return Cost()
 
     def num_workers(self, config: ConfigT, asked: int) -> int:
@@ -185,7 +187,8 @@ def find_recipe(address: str) -> Recipe[Any]:
     module, _, name = address.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    # Whatever a module of somebody else's does when it is loaded: other recipes do not depend on it.
+    except Exception as error:
         raise ConfigError(
             f"no recipe at {address!r} ({error_sentence(error)}): is its package installed here?"
         ) from None

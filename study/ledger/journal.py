@@ -49,6 +49,7 @@ class Journal:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._entries: dict[int, Entry] = {}
+        self._next: int | None = None
 
     def entries(self) -> list[Entry]:
         """All entries, in order; one that cannot be read is as good as none, for what it adopts is adopted again."""
@@ -66,12 +67,14 @@ class Journal:
 
     def append(self, kind: Kind, file: str = "", **details: Any) -> Entry:
         """Write the next entry; another driver of this ledger may have taken its number."""
-        number = self.last + 1
+        # Listed once: an old ledger's thousands of files are adopted one after the other.
+        number = self.last + 1 if self._next is None else self._next
         while True:
             entry = Entry(number=number, kind=kind, file=file, details=details)
             text = {"number": number, "kind": kind, "file": file, "at": datetime.now(UTC).isoformat(), **details}
             if self._store.write_new(_path(number), json.dumps(text, sort_keys=True).encode()):
                 self._entries[number] = entry
+                self._next = number + 1
                 return entry
             number += 1
 

@@ -209,13 +209,14 @@ class Ledger:
         """Enter into the journal what is not there yet, and return the number of its last entry.
 
         Args:
-            attempts: as :meth:`attempts` gives them now.
+            attempts: as :meth:`attempts` gave them; files that came after it are left for the next time.
         """
         files = self.journal.not_adopted(
             f"{table}/{name}" for table in ("designs", "rounds", "replicates") for name in self.names(table)
         )
         if files:
             settled, known = settle(attempts), {*settled_order(self.journal.entries())}
+            read = {(key, row["attempt"]) for key, rows in attempts.items() for row in rows}
             for file in sorted(files, key=self._time_of):
                 table, _, name = file.partition("/")
                 if table == "designs":
@@ -224,6 +225,9 @@ class Ledger:
                     self.journal.append(Kind.PROPOSAL, file)
                 elif (piece := self._load(table, name)) is not None:
                     found = [(row["key"], row["attempt"]) for row in piece.to_pylist()]
+                    if not read.issuperset(found):
+                        # A worker wrote it since: whether it counts shows once it is read.
+                        continue
                     keys = [key for key, attempt in found if key in settled and settled[key]["attempt"] == attempt]
                     new = [key for key in keys if key not in known]
                     known |= {*new}

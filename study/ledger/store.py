@@ -1,6 +1,7 @@
 """Complete files at a local path or a URL (s3://, gs://): a reader never sees half of one."""
 
 import contextlib
+import errno
 import os
 import uuid
 from pathlib import Path
@@ -9,6 +10,9 @@ from pyarrow import fs
 
 from study.errors import ConfigError, first_line
 from study.ledger.addresses import absolute, is_url, without_secret, without_secret_of
+
+# What a file system without hard links says.
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
 class Store:
@@ -85,7 +89,7 @@ class Store:
         temporary = parent / f".{Path(target).name}.{uuid.uuid4().hex}"
         try:
             temporary.write_bytes(data)
-            os.link(temporary, target)
+            _link(temporary, Path(target))
         except FileExistsError:
             return False
         finally:
@@ -143,6 +147,18 @@ class Store:
                 # Another sweep may have begun to write there.
                 with contextlib.suppress(OSError):
                     place.rmdir()
+
+
+def _link(temporary: Path, target: Path) -> None:
+    """Give a complete file its name; FileExistsError where another one has it."""
+    try:
+        os.link(temporary, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # Some file systems (FAT, many network and user-space ones) have no links: whoever makes the name has it.
+        with target.open("xb"):
+            os.replace(temporary, target)
 
 
 def _is_text(path: str) -> bool:

@@ -91,7 +91,7 @@ class Planner(Protocol):
 
         Args:
             recorded: what was proposed so far, in order.
-            settled: the row that counts of every settled key, in the order in which they settled.
+            settled: the row that counts of every settled key.
             pending: planned keys that have not settled.
             room: how many more replicates could run now.
             based_on: the number up to which the journal was read.

@@ -117,6 +117,9 @@ class RecipeContract:
             data = self.recipe.load(config, self.data_root)
             self.recipe.check(config, data, 1)
             assert self.recipe.load(config, self.data_root).digest == data.digest
+            key = self.recipe.data_key(config)
+            alike = [other for other in self.configs if self.recipe.data_key(other) == key]
+            assert {self.recipe.load(other, self.data_root).digest for other in alike} == {data.digest}
 
     def test_a_run_gives_what_was_declared(self) -> None:
         for config in self.configs:
@@ -154,7 +157,8 @@ class RecipeContract:
 
     def test_nothing_is_left_of_checkpoints_that_are_deleted(self) -> None:
         replicate, store = self.replicate(self.configs[0]), MemoryCheckpoints()
-        run = self.recipe.start([replicate], self.recipe.load(replicate.config, None), Context(checkpoints=store))
+        data = self.recipe.load(replicate.config, self.data_root)
+        run = self.recipe.start([replicate], data, Context(checkpoints=store))
         while not run.is_done:
             run.advance()
         run.delete_checkpoints()

@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -246,7 +247,7 @@ def _aggregates(rows: Sequence[Row]) -> dict[str, float]:
     measured = [row for row in rows if Outcome(row["outcome"]) in MEASURED_OUTCOMES]
     found: dict[str, float] = {}
     for column in sorted({column for row in measured for column in row if column.startswith(METRIC)}):
-        name = column.removeprefix(METRIC)
+        name = _accepted(column.removeprefix(METRIC))
         values = [row[column] for row in measured if row.get(column) is not None]
         if not values:
             continue
@@ -270,4 +271,9 @@ def _mean_curves(rows: Sequence[Row], curves: dict[tuple[str, int], list[Row]]) 
     for row in rows:
         for point in curves.get((row["key"], row["attempt"]), []):
             values[point["metric"], point["examples"]].append(point["value"])
-    return [(metric, step, sum(v) / len(v)) for (metric, step), v in sorted(values.items())]
+    return [(_accepted(metric), step, sum(v) / len(v)) for (metric, step), v in sorted(values.items())]
+
+
+def _accepted(metric: str) -> str:
+    """The name of a metric as MLflow takes it."""
+    return re.sub(r"[^\w.:/ -]", "_", metric, flags=re.ASCII)
