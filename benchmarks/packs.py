@@ -27,7 +27,7 @@ import torch
 from ray import tune
 
 from study.designs.values import with_values
-from study.execution.on_ray import run_rounds
+from study.execution.on_ray import run_packs
 from study.execution.queue import SweepState
 from study.execution.ray_start import start_ray, stop_ray
 from study.execution.task_run import run_task
@@ -137,7 +137,7 @@ def _run_by_executor(tasks: list[PackTask]) -> list[float]:
     """End times of packs run one after the other as a sweep runs them."""
     ends: list[float] = []
     queue = cast(SweepState, _Queue(tasks[0].settings, list(tasks)))
-    run_rounds(queue, 1, lambda: None, lambda: ends.append(time.perf_counter()))
+    run_packs(queue, 1, lambda: None, lambda: ends.append(time.perf_counter()))
     return ends
 
 

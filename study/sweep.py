@@ -29,7 +29,7 @@ from study.designs.design import Design
 from study.errors import ConfigError, DataUnavailable, error_sentence
 from study.execution.interrupts import Interrupts
 from study.execution.prepared import Prepared
-from study.execution.session import EXIT_BUDGET, EXIT_FAILED, EXIT_STORAGE, run_open_rounds, say_failures
+from study.execution.session import EXIT_BUDGET, EXIT_FAILED, EXIT_STORAGE, run_open_packs, say_failures
 from study.ledger.addresses import without_secret
 from study.ledger.registration import design_row
 
@@ -153,7 +153,7 @@ def run(options: argparse.Namespace, prepared: Prepared, asked_for: str, interru
         exit_code = EXIT_FAILED if say_failures(state) else 0
     else:
         check_places(options, prepared)
-        exit_code = run_open_rounds(options, prepared, state, interrupts)
+        exit_code = run_open_packs(options, prepared, state, interrupts)
     if exit_code in (0, EXIT_FAILED) and (unsettled := state.unsettled_slices()):
         print(budget_sentence(design, unsettled), file=sys.stderr)
         exit_code = exit_code or EXIT_BUDGET

@@ -145,3 +145,16 @@ def test_what_is_removed_is_forgotten_in_writing(tmp_path: Path) -> None:
     clean(ledger, plan_cleaning(ledger, {design.hash: []}))
     last = Journal(ledger.store).entries()[-1]
     assert (last.kind, last.details["files"]) == (Kind.FORGOTTEN, [f"artifacts/{key}/checkpoint.pt"])
+
+
+def test_one_file_may_stand_for_many(ledger: Ledger) -> None:
+    run_toy(open_toy(ledger))
+    journal, folder = Journal(ledger.store), ledger.store.local_path
+    assert folder is not None
+    wanted, files = journal.entries(), sorted((folder / "journal").iterdir())
+    texts = [json.loads(file.read_text()) for file in files]
+    ledger.store.write(f"journal/00000001-{len(files):08d}.json", json.dumps(texts).encode())
+    for file in files[:-1]:
+        file.unlink()
+    assert Journal(ledger.store).entries() == wanted
+    assert Journal(ledger.store).append(Kind.RETRY, keys=[]).number == len(files) + 1

@@ -156,7 +156,7 @@ def test_progress_is_told_at_every_report_and_the_end_of_a_pack_once(
     monkeypatch.setattr(executors, "_live_nodes", lambda: {"here"})
     state = open_state(Ledger(Store(str(tmp_path))), known_design())
     heard: list[str] = []
-    searcher = executors.RoundSearcher(state, lambda: heard.append("event"), lambda: heard.append("end"))
+    searcher = executors.PackSearcher(state, lambda: heard.append("event"), lambda: heard.append("end"))
     assert searcher.suggest("a") is not None
     (task,) = state.running
     for fraction in (0.1, 0.5):
@@ -185,7 +185,7 @@ def test_a_dead_pack_is_lost_with_its_node_or_killed_on_one_that_stayed(
     nodes = {"a", "b"}
     monkeypatch.setattr(executors, "_live_nodes", lambda: frozenset(nodes))
     state = open_state(Ledger(Store(str(tmp_path))), known_design())
-    searcher = executors.RoundSearcher(state, lambda: None, lambda: None)
+    searcher = executors.PackSearcher(state, lambda: None, lambda: None)
     searcher.suggest("pack")
     (task,) = state.running
     if said is not None:
@@ -202,7 +202,7 @@ def test_a_ledger_that_can_no_longer_be_written_stops_the_sweep(
 ) -> None:
     monkeypatch.setattr(executors, "_live_nodes", lambda: {"here"})
     state = open_state(Ledger(Store(str(tmp_path))), known_design())
-    searcher = executors.RoundSearcher(state, lambda: None, lambda: None)
+    searcher = executors.PackSearcher(state, lambda: None, lambda: None)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -190,6 +190,7 @@ def to_json(answer_: StudyAnswer) -> dict[str, Any]:
 def _readings(design: RegisteredDesign, part: Slice) -> dict[str, Any]:
     """What the recipe reads besides, by name; null where there is nothing to read."""
     found = {reading.name: reading.as_json() for reading in part.readings}
+    assert found.keys() <= {*design.recipe.reading_names}, "a recipe names its readings"
     return {name: found.get(name) for name in design.recipe.reading_names}
 
 

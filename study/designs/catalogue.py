@@ -40,7 +40,7 @@ def load_space(name: str) -> SearchSpace:
 
 
 def _module(path: Path) -> ModuleType:
-    """The module of a file, run once, under the name by which workers can import it too."""
+    """The module of a file, run once. Workers need not find it: what they run has an address of its own."""
     is_inside = path.parent.parent == PACKAGE
     name = f"{'study.' if is_inside else ''}search_spaces.{path.stem}"
     known = sys.modules.get(name)

@@ -139,7 +139,7 @@ def _fit(task: PackTask, number: int) -> None:
         ).fit()
 
 
-class RoundSearcher(Searcher):
+class PackSearcher(Searcher):
     """Feeds the packs of recorded proposals to Tune; returns None while one is open and ends when the plan does."""
 
     def __init__(self, state: SweepState, on_event: Callable[[], None], on_pack_end: Callable[[], None]) -> None:
@@ -269,7 +269,7 @@ def _memory_of_worker(settings: TaskSettings, width: int, *, is_local: bool) -> 
     return memory_on_cpu(resources["memory"] * settings.threads / resources["CPU"], 1)
 
 
-def run_rounds(state: SweepState, width: int, on_event: Callable[[], None], on_pack_end: Callable[[], None]) -> None:
+def run_packs(state: SweepState, width: int, on_event: Callable[[], None], on_pack_end: Callable[[], None]) -> None:
     """Run a sweep to its end in one ``Tuner.fit``, ``width`` packs at a time."""
     settings = state.settings
     trainable: Any
@@ -285,7 +285,7 @@ def run_rounds(state: SweepState, width: int, on_event: Callable[[], None], on_p
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=RoundSearcher(state, on_event, on_pack_end),
+                search_alg=PackSearcher(state, on_event, on_pack_end),
                 num_samples=-1,
                 max_concurrent_trials=width,
                 reuse_actors=settings.executor == "inline",

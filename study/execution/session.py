@@ -23,7 +23,7 @@ EXIT_USAGE, EXIT_FAILED, EXIT_BUDGET, EXIT_STORAGE = 2, 3, 4, 5
 _MOST_ROWS_SHOWN = 5
 
 
-def run_open_rounds(
+def run_open_packs(
     options: argparse.Namespace, prepared: "Prepared", state: "SweepState", interrupts: Interrupts
 ) -> int:
     """Run what is missing to its end, to the budget's, or to a signal; returns the exit code."""
@@ -73,7 +73,7 @@ def _run(
     interrupts: Interrupts,
     display: ProgressDisplay,
 ) -> None:
-    from study.execution.on_ray import has_gpus, plan_room, run_rounds
+    from study.execution.on_ray import has_gpus, plan_room, run_packs
     from study.execution.ray_start import start_ray, watched
 
     with interrupts.kept_through_ray():
@@ -103,7 +103,7 @@ def _run(
 
     say(view.open())
     with watched(on_ray_end):
-        run_rounds(state, width, display.on_event, on_pack_end)
+        run_packs(state, width, display.on_event, on_pack_end)
     display.on_event()
     on_pack_end()
     if view.num_failures:

@@ -6,11 +6,12 @@ forgotten. Workers write files of their own; the driver *adopts* them, so that s
 without a journal, or with files that nobody adopted, is read as it is: its files are adopted by the next driver, in the
 order of their times.
 
-An entry is a file ``journal/NUMBER.json``, written once and never changed. A later version may put one file in place of
-many: its name is the range of numbers, ``FIRST-LAST.json``, and it counts instead of those that it names.
+An entry is a file ``journal/NUMBER.json``, written once and never changed. One file may stand for many: it is called by
+the range of numbers, ``FIRST-LAST.json``, and lists their entries, whether or not they are still there.
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from typing import Any
 from study.ledger.store import Store
 
 _FOLDER, _SUFFIX = "journal", ".json"
+_NAME = re.compile(r"(\d+)(?:-(\d+))?\.json")
 
 
 class Kind(StrEnum):
@@ -53,17 +55,15 @@ class Journal:
 
     def entries(self) -> list[Entry]:
         """All entries, in order; one that cannot be read is as good as none, for what it adopts is adopted again."""
-        for name in self._store.names(_FOLDER, _SUFFIX):
-            stem = name.removesuffix(_SUFFIX)
-            if stem.isdigit() and int(stem) not in self._entries and (found := self._load(int(stem))) is not None:
-                self._entries[found.number] = found
+        for name, numbers in self._files():
+            if not self._entries.keys() >= {*numbers}:
+                self._entries |= {entry.number: entry for entry in self._load(name)}
         return [self._entries[number] for number in sorted(self._entries)]
 
     @property
     def last(self) -> int:
         """The number of the last entry, 0 where there is none."""
-        stems = (name.removesuffix(_SUFFIX) for name in self._store.names(_FOLDER, _SUFFIX))
-        return max((int(stem) for stem in stems if stem.isdigit()), default=0)
+        return max((numbers[-1] for _, numbers in self._files()), default=0)
 
     def append(self, kind: Kind, file: str = "", **details: Any) -> Entry:
         """Write the next entry; another driver of this ledger may have taken its number."""
@@ -83,15 +83,24 @@ class Journal:
         adopted = {entry.file for entry in self.entries()}
         return [file for file in files if file not in adopted]
 
-    def _load(self, number: int) -> Entry | None:
-        data = self._store.read(_path(number))
+    def _files(self) -> list[tuple[str, range]]:
+        """The files of the journal with the numbers that they are called by."""
+        found = [(name, _NAME.fullmatch(name)) for name in self._store.names(_FOLDER, _SUFFIX)]
+        numbered = [(name, range(int(m[1]), int(m[2] or m[1]) + 1)) for name, m in found if m]
+        return [(name, numbers) for name, numbers in numbered if numbers]
+
+    def _load(self, name: str) -> list[Entry]:
+        """The entries of a file, none where it cannot be read."""
         try:
-            text = json.loads(data or b"")
-            kind = Kind(text.pop("kind"))
-            file, _ = text.pop("file"), text.pop("number")
-        except (ValueError, KeyError, AttributeError, TypeError):
-            return None
-        return Entry(number=number, kind=kind, file=file, details=text)
+            parsed = json.loads(self._store.read(f"{_FOLDER}/{name}") or b"")
+            return [_entry(dict(text)) for text in (parsed if isinstance(parsed, list) else [parsed])]
+        except (ValueError, KeyError, TypeError):
+            return []
+
+
+def _entry(text: dict[str, Any]) -> Entry:
+    number, kind, file = (text.pop(name) for name in ("number", "kind", "file"))
+    return Entry(number=int(number), kind=Kind(kind), file=file, details=text)
 
 
 def settled_order(entries: Sequence[Entry]) -> list[str]:

@@ -50,7 +50,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch, num_syncs: list[int]) -> Callable[[R
             num_syncs.append(1)
 
     def use(result_of: ResultOf) -> None:
-        def run_rounds(
+        def run_packs(
             state: SweepState, width: int, on_event: Callable[[], None], on_pack_end: Callable[[], None]
         ) -> None:
             while (task := state.next_task(is_idle=True)) is not None:
@@ -66,7 +66,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch, num_syncs: list[int]) -> Callable[[R
         def is_halved(task: PackTask) -> bool:
             return len(task.replicates) == 5 and task.config.batch.train == 16
 
-        monkeypatch.setattr(executors, "run_rounds", run_rounds)
+        monkeypatch.setattr(executors, "run_packs", run_packs)
         monkeypatch.setattr(ray_start, "start_ray", lambda address, needs_dashboard, niceness: None)
         monkeypatch.setattr(ray_start, "stop_ray", lambda: None)
         monkeypatch.setattr(executors, "plan_room", lambda state, asked, share, shape, is_local: 1)

@@ -14,7 +14,7 @@ from ray import cloudpickle
 
 from study.designs.assembly import make_design
 from study.designs.catalogue import load_space
-from study.execution.on_ray import PackTrainable, RoundSearcher, train_on_workers
+from study.execution.on_ray import PackSearcher, PackTrainable, train_on_workers
 from study.execution.progress import ProgressDisplay
 from study.ledger.ledger import Ledger
 from study.recipes.contrastive.config import DataConfig
@@ -52,7 +52,7 @@ class TestPickling:
     ) -> None:
         state = open_state(Ledger.open(str(tmp_path), "known"), known_design())
         state.on_proposal, state.on_halved = display.on_proposal, display.on_halved
-        searcher = RoundSearcher(state, display.on_event, display.on_event)
+        searcher = PackSearcher(state, display.on_event, display.on_event)
         for thing in (searcher, PackTrainable, train_on_workers):
             assert cloudpickle.loads(cloudpickle.dumps(thing)) is not None
 
