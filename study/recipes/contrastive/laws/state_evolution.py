@@ -30,7 +30,7 @@ Kind = Literal["common", "simplex", "centred"]
 class _Calibration(NamedTuple):
     """log(measured / predicted sigma) as a plane in the logarithms of a setting's sizes, and its errors.
 
-    Least squares over settings drawn like those of benchmarks/laws, with seeds of their own (docs/theory.md, section
+    Least squares over settings drawn like those of verification/laws, with seeds of their own (docs/theory.md, section
     3.5): at d = 100, n = 10, K = 6 and 3 blocks it is ``constant``. Errors are those of settings left out one by one.
     """
 
