@@ -91,3 +91,8 @@ def run_sweep(project: Path, *arguments: str, timeout: float, **extra: str) -> t
 def rows(storage: Path, study: str) -> list[Row]:
     """All attempts in the ledger of a study."""
     return Ledger.open(str(storage), study).read("replicates").to_pylist()
+
+
+def held(row: Row) -> Row:
+    """What a row has: the columns of metrics that other rows alone have are null in it."""
+    return {name: value for name, value in row.items() if value is not None}

@@ -14,7 +14,7 @@ import pytest
 from study.execution.interrupts import Interrupts
 from study.outcome import FINAL_OUTCOMES, Outcome
 from study.rows import Row
-from tests.tiny_project import ROOT, rows, run_sweep, start_sweep
+from tests.tiny_project import ROOT, held, rows, run_sweep, start_sweep
 
 
 def run_script(body: str) -> subprocess.CompletedProcess[str]:
@@ -195,8 +195,4 @@ def _finish(storage: Path, arguments: tuple[str, ...], before: list[Row]) -> Non
 
 def _findings(attempts: list[Row]) -> dict[str, Row]:
     """What every finished replicate has; a column that only others fill says nothing."""
-    return {
-        row["key"]: {name: value for name, value in row.items() if value is not None}
-        for row in attempts
-        if Outcome(row["outcome"]) in FINAL_OUTCOMES
-    }
+    return {row["key"]: held(row) for row in attempts if Outcome(row["outcome"]) in FINAL_OUTCOMES}

@@ -21,7 +21,7 @@ from study.recipes.contrastive.config import DataConfig
 from study.recipes.contrastive.data.datasets import load_dataset
 from tests.pseudo_terminal import CTRL_C, TerminalCommand
 from tests.synthetic import fill, known_design, open_state, rise_and_fall
-from tests.tiny_project import ROOT, environment, rows
+from tests.tiny_project import ROOT, environment, held, rows
 
 _SWEEP = [sys.executable, "-m", "study.sweep"]
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -96,9 +96,9 @@ class TestWithWork:
         assert command.wait(60) == 128 + signal.SIGINT, command.screen
         assert "to go on from here:" in command.screen
         assert "Traceback" not in command.screen
-        before = {row["key"]: row for row in rows(tmp_path, "smoke") if row["outcome"] == "ok"}
+        before = {row["key"]: held(row) for row in rows(tmp_path, "smoke") if row["outcome"] == "ok"}
         again = start("smoke", "--storage", str(tmp_path))
         assert again.wait(300) == 0, again.screen
         after = [row for row in rows(tmp_path, "smoke") if row["key"] in before and row["outcome"] == "ok"]
-        assert {row["key"]: row for row in after} == before
+        assert {row["key"]: held(row) for row in after} == before
         assert len(after) == len(before), "a finished replicate ran twice"
