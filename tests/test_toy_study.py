@@ -10,11 +10,10 @@ import pytest
 from study.answers.answer import StudyAnswer, answer, to_json
 from study.answers.figures import draw_answer, figure_bytes
 from study.answers.report import make_report
-from study.designs.assembly import make_design
 from study.ledger.ledger import Ledger
 from study.testing import toy
 from study.tracking.mlflow_runs import Tracker
-from tests.toy_study import SPACE, open_toy, run_toy, toy_design
+from tests.toy_study import open_toy, run_toy, toy_design
 
 # Where the noiseless curve rises through half of its height, by its formula.
 TRUTH = 12.0
@@ -114,6 +113,5 @@ def test_another_recipe_of_the_same_configuration_has_keys_and_designs_of_its_ow
     class Other(toy.Toy):
         address = "somewhere.else:TOY"
 
-    other = dataclasses.replace(SPACE, recipe=Other())
-    assert make_design(other).hash != toy_design().hash
+    assert dataclasses.replace(toy_design(), recipe=Other()).hash != toy_design().hash
     assert Other().key(toy.ToyConfig(), 1, "") != toy.TOY.key(toy.ToyConfig(), 1, "")

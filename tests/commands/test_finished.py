@@ -91,6 +91,7 @@ def run_command(storage: Path, *arguments: str) -> subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_from_nothing_to_an_answer_then_nothing_more_then_one_more_seed_per_point(
     storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
