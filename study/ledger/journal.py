@@ -56,7 +56,7 @@ class Journal:
     def entries(self) -> list[Entry]:
         """All entries, in order; one that cannot be read is as good as none, for what it adopts is adopted again."""
         for name, numbers in self._files():
-            if not self._entries.keys() >= {*numbers}:
+            if not all(number in self._entries for number in numbers):
                 self._entries |= {entry.number: entry for entry in self._load(name)}
         return [self._entries[number] for number in sorted(self._entries)]
 
