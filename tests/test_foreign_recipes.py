@@ -1,6 +1,7 @@
 """Recipes of anybody's: fields and metrics are called as their authors like, and what cannot be is said at once."""
 
 import dataclasses
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,7 @@ def without_before(size: float, seed: int) -> Numbers:
 STEPS = Foreign("STEPS", lambda replicate: score(replicate.config.steps, replicate.seed))
 ROWS = Foreign("ROWS", lambda replicate: score(replicate.config.inner.rows, replicate.seed))
 LACKING = Foreign("LACKING", lambda replicate: without_before(replicate.config.steps, replicate.seed))
+NO_NUMBER = Foreign("NO_NUMBER", lambda replicate: ({"top 1@5 (%)": 0.5}, {"top 1@5 (%)": math.nan}))
 
 
 def space(recipe: Recipe[Any] = STEPS, path: str = "steps", **changes: Any) -> SearchSpace:
@@ -189,9 +191,10 @@ def test_a_module_that_cannot_be_loaded_is_one_sentence(tmp_path: Path, monkeypa
         find_recipe("broken_recipe:ONE")
 
 
-def test_a_result_without_what_its_recipe_reports_fails_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", [LACKING, NO_NUMBER], ids=["lacking", "no number"])
+def test_a_result_without_what_its_recipe_reports_fails_and_says_so(recipe: Recipe[Any], tmp_path: Path) -> None:
     ledger = Ledger.open(str(tmp_path), "foreign")
-    state = open_toy(ledger, make_design(space(LACKING)))
+    state = open_toy(ledger, make_design(space(recipe)))
     task = state.next_task(is_idle=True)
     assert task is not None
     with pytest.raises(SpentProcess):
@@ -199,4 +202,4 @@ def test_a_result_without_what_its_recipe_reports_fails_and_says_so(tmp_path: Pa
             pass
     state.note_complete(task)
     (error,) = {row["error"] for row in state.failed_rows()}
-    assert "LACKING does not return metrics that it reports: ['top 1@5 (%) before training']" in error
+    assert "does not return finite numbers of what it reports: ['top 1@5 (%) before training']" in error

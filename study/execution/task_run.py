@@ -5,6 +5,7 @@ The worker that trained a pack writes its rows itself, so that a result does not
 
 import dataclasses
 import functools
+import math
 from collections.abc import Hashable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -92,7 +93,7 @@ class TaskRun:
             undeclared = sorted({*result.metrics, *result.before} - declared)
             assert not undeclared, f"{task.settings.recipe} returns metrics that it does not declare: {undeclared}"
             lacking = _lacking(task, result)
-            assert not lacking, f"{task.settings.recipe} does not return metrics that it reports: {lacking}"
+            assert not lacking, f"{task.settings.recipe} does not return finite numbers of what it reports: {lacking}"
             row = attempt_row(task, result.replicate, attempt, result.outcome, self._started)
             row |= {metric_column(name): value for name, value in result.metrics.items()}
             row |= {before_column(name): value for name, value in result.before.items()}
@@ -123,8 +124,15 @@ def _lacking(task: PackTask, result: Result) -> list[str]:
     if result.outcome not in MEASURED_OUTCOMES:
         return []
     reported = task.recipe.reported(result.replicate.config)
-    before = [f"{name} before training" for name in reported.judged - result.before.keys()]
-    return sorted([*(reported.at_end - result.metrics.keys()), *before])
+    before = [f"{name} before training" for name in reported.judged if not _is_number(result.before.get(name))]
+    return sorted([*(name for name in reported.at_end if not _is_number(result.metrics.get(name))), *before])
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except TypeError:
+        return False
 
 
 def run_task(task: PackTask) -> None:
