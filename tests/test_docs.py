@@ -28,6 +28,7 @@ from study.designs.axis import Axis
 from study.designs.catalogue import load_space
 from study.designs.criterion import Criterion
 from study.designs.space import SERIES, Budget, SearchSpace
+from study.designs.values import with_values
 from study.execution.session import EXIT_BUDGET, EXIT_FAILED, EXIT_STORAGE
 from study.interface.recipe import Recipe
 from study.ledger.journal import Kind
@@ -241,6 +242,11 @@ def contract_of_the_page() -> type:
 
 # pytest runs the suite that the page tells its readers to write.
 TestRidge = contract_of_the_page()
+
+
+def test_the_page_prints_the_key_of_its_replicate() -> None:
+    key = RIDGE.key(with_values(RIDGE.config_class(), {"rows": 100}), 1, "")
+    assert f'{{"key": "{key}", "outcome": "ok"' in OWN_RECIPE.read_text()
 
 
 def test_the_study_of_the_page_comes_to_the_answer_that_the_page_prints(tmp_path: Path) -> None:

@@ -203,3 +203,39 @@ def test_a_result_without_what_its_recipe_reports_fails_and_says_so(recipe: Reci
     state.note_complete(task)
     (error,) = {row["error"] for row in state.failed_rows()}
     assert "does not return finite numbers of what it reports: ['top 1@5 (%) before training']" in error
+
+
+def test_a_module_that_ends_the_program_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "leaving_recipe.py").write_text("import sys; sys.exit(4)")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"no recipe at 'leaving_recipe:ONE' \(SystemExit: 4\)"):
+        find_recipe("leaving_recipe:ONE")
+
+
+@pytest.mark.parametrize(
+    ("declared", "sentence"),
+    [
+        ({"metrics": Metric(name="x", meaning="")}, "must be a sequence of Metric"),
+        ({"metrics": (Metric(name="x", meaning=""), Metric(name="x", meaning=""))}, "names that differ, not 'x', 'x'"),
+        ({"metrics": (Metric(name="", meaning=""),)}, "names that differ, not ''"),
+        ({"config_class": object}, "must be a dataclass"),
+        ({"config_class": dataclasses.make_dataclass("Config", [("rows", int)])}, "Config.rows needs a default"),
+        ({"start": Recipe.start, "method": Recipe.method}, "is not complete: it lacks method, start"),
+    ],
+    ids=["a metric", "one name twice", "no name", "no dataclass", "no default", "no methods"],
+)
+def test_a_recipe_that_does_not_say_what_it_must_is_one_sentence(
+    declared: dict[str, Any], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = type("Made", (Foreign,), declared)("MADE", lambda replicate: score(1, 1))
+    monkeypatch.setitem(globals(), "MADE", made)
+    with pytest.raises(ConfigError, match=sentence):
+        find_recipe(made.address)
+
+
+def test_a_recipe_without_an_address_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Foreign("MADE", lambda replicate: score(1, 1))
+    del made.address
+    monkeypatch.setitem(globals(), "MADE", made)
+    with pytest.raises(ConfigError, match="is not complete: it lacks address"):
+        find_recipe(f"{__name__}:MADE")

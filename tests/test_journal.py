@@ -76,10 +76,19 @@ def test_what_was_adopted_is_not_adopted_again(ledger: Ledger) -> None:
     assert kinds(ledger) == before
 
 
-def test_an_entry_that_cannot_be_read_is_made_again(ledger: Ledger) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"kind": "result acc',
+        b'{"number": 3, "kind": "result accepted", "file": "replicates/x.parquet"}',
+        b'{"number": Infinity, "kind": "retry", "file": ""}',
+    ],
+    ids=["half", "no keys", "no number"],
+)
+def test_an_entry_that_cannot_be_read_is_made_again(text: bytes, ledger: Ledger) -> None:
     run_toy(open_toy(ledger), max_packs=2)
     wanted = settled_order(Journal(ledger.store).entries())
-    ledger.store.write("journal/00000003.json", b'{"kind": "result acc')
+    ledger.store.write("journal/00000003.json", text)
     again = Ledger(ledger.store)
     again.adopt(again.attempts())
     assert {*settled_order(Journal(ledger.store).entries())} == {*wanted}

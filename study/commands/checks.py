@@ -24,6 +24,7 @@ _GiB = 2**30
 # Of all processes of the smallest study, one pack at a time on a CPU, 1.7 GiB were measured (sum of PSS).
 LEAST_MEMORY = 2 * _GiB
 _DASHBOARD_PORT, _MLFLOW_PORT = 8265, 5000
+_UNFORESEEN = "this is not foreseen, please report it with this line"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +56,17 @@ def check_all(settings: dict[str, Setting]) -> Iterator[Check]:
         try:
             yield look()
         # A check must not hide those after it, whatever is broken in what it looks at.
+        except ConfigError as error:
+            yield failed(name, without_secret(str(error)))
         except Exception as error:
-            cause = str(error) if isinstance(error, ConfigError) else error_sentence(error)
-            yield failed(name, without_secret(cause))
+            yield Check(name=name, is_ok=False, found=without_secret(error_sentence(error)), remedy=_UNFORESEEN)
 
 
 def failed(name: str, sentence: str) -> Check:
     """A failed check from a sentence of the kind "trouble: remedy"."""
     trouble, mark, remedy = sentence.rpartition(": ")
     if not mark:
-        trouble, remedy = sentence, "this is not foreseen, please report it with this line"
+        trouble, remedy = sentence, _UNFORESEEN
     return Check(name=name, is_ok=False, found=trouble, remedy=remedy)
 
 
@@ -181,10 +183,11 @@ def check_mlflow(tracking_uri: str | None, storage: str | None) -> Check:
     file = sqlite_file(uri)
     if file is not None and not file.exists():
         folder = next(place for place in file.absolute().parents if place.exists())
+        is_ok = os.access(folder, os.W_OK | os.X_OK)
         return Check(
             name="mlflow",
-            is_ok=os.access(folder, os.W_OK | os.X_OK),
-            found=f"{file} is not there yet: the first sweep makes it",
+            is_ok=is_ok,
+            found=f"{file} is not there yet" + (": the first sweep makes it" if is_ok else ", and cannot be made"),
             remedy=f"make {folder} writable, or name another place with --tracking-uri",
         )
     Tracker(uri)

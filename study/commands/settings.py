@@ -93,13 +93,13 @@ def user_file() -> Path | None:
 
 def read_files() -> list[SettingsFile]:
     """The settings files that are there, the one that wins first; :class:`ConfigError` says what is wrong in one."""
-    project, user = Path.cwd() / "pyproject.toml", user_file()
+    project, user = _working_folder() / "pyproject.toml", user_file()
     files = []
-    tools = _parsed(project).get("tool", {}) if project.is_file() else {}
+    tools = _parsed(project).get("tool", {}) if _is_there(project) else {}
     if isinstance(tools, dict) and "limit-study" in tools:
         values = _checked(tools["limit-study"], project, f"[{_TABLE}] of {project}")
         files.append(SettingsFile(source=f"pyproject.toml in {project.parent}", values=values, is_project=True))
-    if user is not None and user.is_file():
+    if user is not None and _is_there(user):
         files.append(SettingsFile(source=str(user), values=_checked(_parsed(user), user, str(user)), is_project=False))
     return files
 
@@ -136,29 +136,47 @@ def fill(options: argparse.Namespace) -> None:
             print(f"{name} {setting.shown} (from {setting.source})", file=sys.stderr)
 
 
+def _working_folder() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError("the working folder was removed: change into one that is there") from None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
 def _parsed(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read ({first_line(error)}): mend it, or take it away") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"{path} cannot be read ({first_line(error)}): mend it, or take it away")
 
 
 def _checked(table: Any, path: Path, place: str) -> dict[str, Any]:
     """The settings of a table by their names here; :class:`ConfigError` for an unknown one and for a wrong value."""
     if not isinstance(table, dict):
-        raise ConfigError(f"{place} must be a table of settings")
+        raise ConfigError(f"{place} must be a table of settings: mend it there")
     values = {}
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in KINDS:
             raise ConfigError(unknown_name_sentence(f"setting in {place}", key, KINDS))
         kind = KINDS[name]
-        if type(value) is not kind.type or value == "":
-            raise ConfigError(f"{key} in {place} takes {_TYPE_WORDS[kind.type]}, not {value!r}")
+        if type(value) is not kind.type or value == "" or "\0" in str(value):
+            raise ConfigError(f"{key} in {place} takes {_TYPE_WORDS[kind.type]}, not {value!r}: mend it there")
         try:
             values[name] = value if kind.type is bool else kind.read(str(value))
         except ValueError as error:
-            raise ConfigError(f"{key} in {place} {error}") from None
+            raise ConfigError(f"{key} in {place} {error}: mend it there") from None
         if isinstance(value, str):
             values[name] = _absolute(name, value, path.parent)
     return values

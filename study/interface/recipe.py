@@ -6,12 +6,13 @@ trainer. A subclass of :class:`Recipe` gives a configuration class, its metrics,
 that every recipe must pass.
 """
 
+import dataclasses
 import importlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
-from study.designs.values import ConfigT, Scalar, Values, canonical, digest, flatten
+from study.designs.values import ConfigT, Scalar, Values, canonical, digest, field_types, flatten
 from study.errors import ConfigError, error_sentence
 from study.interface.metrics import Metric, Quantity, Reported
 from study.interface.run import Context, Data, NoData, Replicate, Run
@@ -188,7 +189,7 @@ def find_recipe(address: str) -> Recipe[Any]:
     try:
         found = getattr(importlib.import_module(module), name)
     # Whatever a module of somebody else's does when it is loaded: other recipes do not depend on it.
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(
             f"no recipe at {address!r} ({error_sentence(error)}): is its package installed here?"
         ) from None
@@ -196,4 +197,21 @@ def find_recipe(address: str) -> Recipe[Any]:
         raise ConfigError(
             f"{address} is no recipe: it must be an instance of a subclass of study.interface.recipe.Recipe"
         )
+    _check_declared(found, address)
     return found
+
+
+def _check_declared(recipe: Recipe[Any], address: str) -> None:
+    """Raise :class:`ConfigError` where a recipe does not say what every recipe must."""
+    lacking = [name for name in ("address", "config_class", "metrics") if not hasattr(recipe, name)]
+    lacking += [name for name in ("method", "start") if getattr(type(recipe), name) is getattr(Recipe, name)]
+    if lacking:
+        raise ConfigError(f"the recipe at {address} is not complete: it lacks {', '.join(lacking)}")
+    if not (isinstance(recipe.config_class, type) and dataclasses.is_dataclass(recipe.config_class)):
+        raise ConfigError(f"the config_class of {address} must be a dataclass: put @dataclass(frozen=True) before it")
+    field_types(recipe.config_class)
+    if not isinstance(recipe.metrics, Sequence) or not all(isinstance(metric, Metric) for metric in recipe.metrics):
+        raise ConfigError(f"the metrics of {address} must be a sequence of Metric, such as (Metric(...),)")
+    names = [metric.name for metric in recipe.metrics]
+    if "" in names or len({*names}) < len(names):
+        raise ConfigError(f"the metrics of {address} must have names that differ, not {', '.join(map(repr, names))}")

@@ -94,13 +94,16 @@ class Journal:
         try:
             parsed = json.loads(self._store.read(f"{_FOLDER}/{name}") or b"")
             return [_entry(dict(text)) for text in (parsed if isinstance(parsed, list) else [parsed])]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             return []
 
 
 def _entry(text: dict[str, Any]) -> Entry:
     number, kind, file = (text.pop(name) for name in ("number", "kind", "file"))
-    return Entry(number=int(number), kind=Kind(kind), file=file, details=text)
+    entry = Entry(number=int(number), kind=Kind(kind), file=file, details=text)
+    if entry.kind is Kind.ACCEPTED and not isinstance(text["keys"], list):
+        raise TypeError(f"the keys of entry {number} are no list")
+    return entry
 
 
 def settled_order(entries: Sequence[Entry]) -> list[str]:

@@ -162,7 +162,14 @@ class TestPlantedFaults:
 
         monkeypatch.setattr(checks, "is_free", fail)
         failed = only_failure(capsys)
-        assert (failed["name"], failed["found"]) == ("ports", "RuntimeError")
+        assert (failed["name"], failed["found"]) == ("ports", "RuntimeError: no such thing")
+        assert failed["remedy"].startswith("this is not foreseen")
+
+    def test_a_wrong_value_in_a_settings_file(self, sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (sound / "pyproject.toml").write_text('[tool.limit-study]\nexecutor = "x"\n')
+        failed = only_failure(capsys)
+        assert failed["found"].endswith("takes one of auto, inline, train, not 'x'")
+        assert failed["remedy"] == "mend it there"
 
 
 def test_an_installed_package_is_held_against_its_own_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,7 @@ WRONG = {
     "an unknown key": ('storag = "x"', "unknown setting in {table} 'storag': did you mean 'storage'?"),
     "a wrong type": ("storage = 3", "storage in {table} takes a text, not 3"),
     "an empty text": ('storage = ""', "storage in {table} takes a text, not ''"),
+    "a text that is no path": (r'storage = "a\u0000b"', r"storage in {table} takes a text, not 'a\x00b'"),
     "a text for a switch": ('use-gpu = "yes"', "use-gpu in {table} takes true or false, not 'yes'"),
     "a switch for a number": ("max_concurrent = true", "max_concurrent in {table} takes a whole number, not True"),
     "a number out of range": ("niceness = 20", "niceness in {table} takes a whole number from 0 to 19, not '20'"),
@@ -97,6 +98,25 @@ def test_what_is_wrong_in_a_file_is_one_sentence_of_every_command_that_reads_it(
     assert out == ""
     assert err.startswith(f"error: {words.format(file=file, table=table)}")
     assert err.count("\n") == 1
+
+
+def test_a_working_folder_that_was_removed_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigError, match="the working folder was removed: change into one that is there"):
+        read_files()
+
+
+def test_a_file_in_a_folder_that_cannot_be_entered_is_one_sentence(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(ConfigError, match=r"pyproject.toml cannot be read \(.*Permission denied.*\): mend it"):
+        read_files()
 
 
 def test_a_table_that_is_none_is_one_sentence(project: Path) -> None:
