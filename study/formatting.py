@@ -16,6 +16,11 @@ def short_number(value: float, digits: int = 2, *, signed: bool = False) -> str:
     return f"{value:{sign}.0f}" if abs(value) >= 100 or "e+" in text else text
 
 
+def plain_value(value: bool | int | float | str) -> str:
+    """A value of an axis: words as they are, numbers without trailing zeros."""
+    return value if isinstance(value, str) else f"{value:g}"
+
+
 def percent(share: float) -> str:
     """A share as a percentage: 40%, 2.5%."""
     return f"{100 * share:z.3g}%"

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from study.commands.command_line import EXIT_USAGE, PROGRAM, RUN_EXIT_CODES, Command, other_command
+from study.commands.command_line import PROGRAM, RUN_EXIT_CODES, Command, other_command
 from study.commands.command_line import run as run_command
 from study.commands.missing_data import earlier_answer, sentence, stand_in
 from study.commands.options import SWEEP, parse_overrides
@@ -51,9 +51,6 @@ def act(options: argparse.Namespace) -> int:
         if options.study is None:
             raise ConfigError(f"name a study, for example: {options.program} batch_limit (--list shows all)")
         return _sweep(options, interrupts)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -8,9 +8,8 @@ from study.commands.streams import show
 from study.designs.catalogue import find_studies, load_space
 from study.designs.cost import NUM_BORROWED, PlanSize, plan_size
 from study.designs.design import Design
-from study.designs.values import Scalar
 from study.errors import ConfigError
-from study.formatting import count, count_range
+from study.formatting import count, count_range, plain_value
 
 # Columns of the names in a plan.
 _PLAN_INDENT = 12
@@ -51,10 +50,10 @@ def print_plan(design: Design, replicates: int, as_json: bool) -> None:
     show(" · ".join(filter(None, (named, design.dataset, f"design {design.hash}"))))
     grids = {path for series in design.series for path in series.grids}
     for axis in design.scientific:
-        values = "by series" if axis.path in grids else ", ".join(map(_shown, axis.values))
+        values = "by series" if axis.path in grids else ", ".join(map(plain_value, axis.values))
         _show_part("scientific", f"{axis.path}: {values}")
     for series in design.series:
-        own = "; ".join(f"{path} {', '.join(map(_shown, grid))}" for path, grid in series.grids.items())
+        own = "; ".join(f"{path} {', '.join(map(plain_value, grid))}" for path, grid in series.grids.items())
         _show_part("series", series.name + (f": {own}" if own else ""))
     for axis in design.nuisance:
         _show_part("nuisance", f"{axis.path}: {', '.join(f'{v:g}' for v in axis.values)}")
@@ -118,10 +117,6 @@ def _print_rule(design: Design, size: PlanSize) -> None:
             f"with at most {size.num_sought_tuning:,} more: a new point takes the setting that its tuned "
             f"neighbours agree on, or tries at most {NUM_BORROWED} with {count(design.tuning_seeds, 'seed')}",
         )
-
-
-def _shown(value: Scalar) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _show_part(name: str, text: str) -> None:

@@ -10,6 +10,7 @@ from study.designs.axis import Axis
 from study.designs.criterion import Criterion
 from study.designs.space import SERIES, Budget, Flank, Series
 from study.designs.values import Scalar, Values, canonical, digest, flatten, with_values
+from study.formatting import plain_value
 from study.interface.recipe import Recipe
 
 
@@ -42,7 +43,7 @@ class DesignSlice:
     @property
     def name(self) -> str:
         """What tells it from the other slices in a line of text; empty where it is the only one."""
-        return ", ".join(value if isinstance(value, str) else f"{value:g}" for value in self.others.values())
+        return ", ".join(map(plain_value, self.others.values()))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,6 @@ from study.outcome import FINAL_OUTCOMES, Outcome
 from study.rows import Row
 
 MAX_ATTEMPTS = 3
-
-
 _FAILURES = frozenset({Outcome.OUT_OF_MEMORY, Outcome.FAILED, Outcome.HUNG})
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from study.designs.values import Scalar, Values
-from study.formatting import count
+from study.formatting import count, plain_value
 from study.ledger.journal import Kind
 from study.ledger.ledger import Ledger
 
@@ -94,7 +94,9 @@ def clean(ledger: Ledger, cleaning: Cleaning) -> None:
 
 def sentence(study: str, cleaning: Cleaning, *, is_dry_run: bool) -> str:
     """One line about what is kept and freed."""
-    places = "; ".join(", ".join(f"{p}={_shown(value)}" for p, value in point.items()) for point in cleaning.points)
+    places = "; ".join(
+        ", ".join(f"{p}={plain_value(value)}" for p, value in point.items()) for point in cleaning.points
+    )
     verb = "would free" if is_dry_run else "frees"
     left = f"; left alone (open, or without an answer): design {', '.join(cleaning.untouched)}"
     return (
@@ -103,10 +105,6 @@ def sentence(study: str, cleaning: Cleaning, *, is_dry_run: bool) -> str:
         + f", {verb} {_amount(cleaning.removed, 'file')}"
         + (left if cleaning.untouched else "")
     )
-
-
-def _shown(value: Scalar) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _amount(sizes: Mapping[str, int], noun: str) -> str:

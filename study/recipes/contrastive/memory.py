@@ -9,7 +9,6 @@ from study.recipes.contrastive.config import ModelConfig, ReplicateConfig
 # An encoder pass of fewer rows is not worth its calls.
 _LEAST_ENCODER_ROWS = 32
 
-
 # Floats per unit, fitted to peaks that the allocator reports on a CPU (tests/test_packing.py repeats two of them).
 _PER_PAIR_OF_LOSS, _PER_PAIR_OF_BLOCK, _PER_PAIR_JUDGED = 11.5, 3.0, 6.0
 _PER_EMBEDDING_OF_LOSS, _PER_EMBEDDING_OF_BLOCK = 4.0, 7.0
@@ -45,10 +44,6 @@ def encoder_rows(
     return max(_LEAST_ENCODER_ROWS, local_rows - math.ceil(excess / (4 * floats_per_row)))
 
 
-# Joint rows of a pack up to which it trains faster than its members one after another (docs/performance.md). Past about
-# 256 rows of the small encoder a grouped convolution loses on a CPU. Nothing was measured on a GPU.
-
-
 def max_pack_size(config: ModelConfig, rows_per_replicate: int) -> int:
     """How many replicates of a batch size share one tensor program with profit."""
     joint_rows = components.encoder(config.encoder).joint_rows
@@ -72,8 +67,7 @@ def memory_of(config: ReplicateConfig, image_shape: tuple[int, ...], asked_worke
         per_row += 3 * (encoder.outputs + width)
     method = components.method(config.trainer)
     blocks = method.num_blocks(config)
-    if config.trainer == "transfusion":
-        parameters += (3 * blocks - 1) * width**2
+    parameters += method.head_parameters(config, width)
     per_row += (_PER_EMBEDDING_OF_LOSS + (blocks - 1) * _PER_EMBEDDING_OF_BLOCK) * width
     local_rows = config.batch.train // workers_for(config, asked_workers)
     pairs = local_rows * config.batch.train if method.has_pairs else 0

@@ -19,7 +19,8 @@ class TrainingMethod:
     ``numerics`` is bumped by hand when its numbers change at a fixed configuration and seed (tests/test_numerics.py
     pins them). ``reported`` names its metrics, ``metrics`` declares those that no other method has. ``check`` refuses
     configurations, ``check_data`` data sets, with a :class:`ConfigError`. ``trainer`` makes what trains. Of memory:
-    ``num_blocks`` that see all pairs of a batch, and whether there ``has_pairs`` at all.
+    ``num_blocks`` that see all pairs of a batch, ``head_parameters`` beside embeddings of a width, and whether it
+    ``has_pairs`` at all.
     """
 
     numerics: int
@@ -29,6 +30,7 @@ class TrainingMethod:
     check: "Callable[[ReplicateConfig], None]" = lambda config: None
     check_data: "Callable[[ReplicateConfig, Dataset], None]" = lambda config, dataset: None
     num_blocks: "Callable[[ReplicateConfig], int]" = lambda config: 1
+    head_parameters: "Callable[[ReplicateConfig, int], int]" = lambda config, width: 0
     has_pairs: bool = True
 
 

@@ -37,4 +37,5 @@ METHOD = TrainingMethod(
     reported=_reported,
     check=_check,
     num_blocks=lambda config: config.model.num_blocks,
+    head_parameters=lambda config, width: (3 * config.model.num_blocks - 1) * width**2,
 )
